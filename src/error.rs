@@ -1,0 +1,168 @@
+//! What went wrong, where, and what to do about it.
+//!
+//! [`Error::fmt`](std::fmt::Display) prints this level only; the cause, where there is one, is
+//! behind [`std::error::Error::source`].
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of a store operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What class of failure an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An operating system call failed; the cause says which way.
+    Io,
+    /// The device, a quota or the inode table is full.
+    StorageFull,
+    /// The directory or a file in it may not be read or written by this process.
+    PermissionDenied,
+    /// Something other than a directory stands where the cache directory should be.
+    NotADirectory,
+    /// The directory was written by a newer, unknown version of the format.
+    UnsupportedFormat,
+    /// The directory is on a network file system, which gives no coherent shared mapping.
+    NetworkFileSystem,
+    /// A setting is out of its range.
+    InvalidConfig,
+    /// A lock or a place in a queue was not to be had within the time allowed.
+    Timeout,
+    /// An earlier write failed, so not everything that was put is durable.
+    WriteFailed,
+    /// The handle was closed, or belongs to the parent of this forked process.
+    Closed,
+}
+
+impl ErrorKind {
+    const fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Io | Self::InvalidConfig => None,
+            Self::StorageFull => {
+                Some("free some space or inodes, or lower the disk budget; nothing is damaged")
+            }
+            Self::PermissionDenied => Some(
+                "make the directory readable and writable for this user, or choose another one",
+            ),
+            Self::NotADirectory => Some("choose another path, or move away what is there"),
+            Self::UnsupportedFormat => {
+                Some("use a newer keepwarm, another directory, or delete this one")
+            }
+            Self::NetworkFileSystem => Some(
+                "choose a local directory and copy it, or set `allow_network_file_system` \
+                 if only one machine uses it",
+            ),
+            Self::Timeout => {
+                Some("another process holds it for unusually long; see whether it is stopped")
+            }
+            Self::WriteFailed => Some("put again what must be kept, then flush again"),
+            Self::Closed => Some("open the cache again in this process"),
+        }
+    }
+}
+
+/// A failure of a store: what was being done, to which path, and why it did not work.
+///
+/// ```
+/// use keepwarm::{DiskStore, ErrorKind};
+///
+/// let error = DiskStore::open("/dev/null/cache").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::NotADirectory);
+/// assert!(error.to_string().contains("/dev/null"));
+/// ```
+pub struct Error(Box<Repr>);
+
+struct Repr {
+    kind: ErrorKind,
+    action: String,
+    path: Option<PathBuf>,
+    source: Option<io::Error>,
+}
+
+impl Error {
+    /// An error of `kind`; `action` completes the sentence "could not ...".
+    ///
+    /// For authors of their own [`Store`](crate::Store).
+    pub fn new(kind: ErrorKind, action: impl Into<String>) -> Self {
+        Self(Box::new(Repr {
+            kind,
+            action: action.into(),
+            path: None,
+            source: None,
+        }))
+    }
+
+    /// An error from the operating system; its kind is derived from `source`.
+    pub fn io(action: impl Into<String>, path: impl AsRef<Path>, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                ErrorKind::PermissionDenied
+            }
+            io::ErrorKind::NotADirectory => ErrorKind::NotADirectory,
+            io::ErrorKind::TimedOut => ErrorKind::Timeout,
+            _ => ErrorKind::Io,
+        };
+        Self(Box::new(Repr {
+            kind,
+            action: action.into(),
+            path: Some(path.as_ref().to_path_buf()),
+            source: Some(source),
+        }))
+    }
+
+    /// The same error, naming the path it is about.
+    #[must_use]
+    pub fn with_path(mut self, path: impl AsRef<Path>) -> Self {
+        self.0.path = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// The class of the failure.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What was being done, as the end of the sentence "could not ...".
+    pub fn action(&self) -> &str {
+        &self.0.action
+    }
+
+    /// The path it was being done to, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not {}", self.0.action)?;
+        if let Some(path) = &self.0.path {
+            write!(f, " ({})", path.display())?;
+        }
+        if let Some(advice) = self.0.kind.advice() {
+            write!(f, ": {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("action", &self.0.action)
+            .field("path", &self.0.path)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|e| e as _)
+    }
+}
