@@ -56,3 +56,12 @@ impl Digits {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
+
+/// Bytes as words in this machine's order.
+pub(crate) fn native_words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks_exact(8).map(|chunk| {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        u64::from_ne_bytes(word)
+    })
+}

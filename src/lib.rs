@@ -2,7 +2,9 @@
 
 mod artifact;
 mod digest;
+mod disk;
 mod error;
+mod events;
 mod fingerprint;
 mod hex;
 mod namespace;
@@ -12,6 +14,7 @@ mod sys;
 
 pub use artifact::Artifact;
 pub use digest::Digest;
+pub use disk::{DiskStore, DiskStoreBuilder, Mapping};
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};
 pub use namespace::NamespaceId;

@@ -50,15 +50,10 @@ impl SharedMap {
         Ok(Self { map, len })
     }
 
-    /// The length that was mapped, in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// The mapping as words, to be loaded only: the pages are read-only.
     ///
     /// Only for a file that never shrinks and whose length was checked to be at least
-    /// [`len`](Self::len): the index.
+    /// what was mapped: the index.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         #[expect(unsafe_code, reason = "S2 in docs/safety.md")]
         // SAFETY: the mapping is page-aligned, `len` bytes long and lives as long as `self`

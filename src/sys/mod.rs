@@ -1,10 +1,21 @@
 //! The operating system: the one seam through which the disk tier touches files, and mappings.
+//!
+//! Everything the disk tier does to a file goes through [`FileSystem`] and [`RawFile`]. The real
+//! implementation is [`real::RealFs`]; tests put failing ones in its place. Paths are absolute and
+//! lie below the cache's canonical root; no implementation follows a symlink anywhere in them.
 
 pub(crate) mod mapping;
+pub(crate) mod real;
 
-use std::fs::File;
+use mapping::{ObjectMap, SharedMap};
+use std::ffi::OsString;
+use std::fmt::Debug;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub(crate) use real::open_for_reading;
 
 /// Which file it is and how long, to notice that another one took its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,45 +25,120 @@ pub(crate) struct FileId {
     pub(crate) len: u64,
 }
 
-impl FileId {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            Self {
-                device: metadata.dev(),
-                inode: metadata.ino(),
-                len: metadata.len(),
-            }
-        }
-        #[cfg(not(unix))]
-        Self {
-            device: 0,
-            inode: 0,
-            len: metadata.len(),
-        }
+/// What `fstat` or `lstat` says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meta {
+    pub(crate) id: FileId,
+    /// Names the file has; 0 once it was unlinked. Always 1 where the platform does not tell.
+    pub(crate) links: u64,
+    pub(crate) is_file: bool,
+    pub(crate) is_dir: bool,
+    pub(crate) modified: Option<SystemTime>,
+}
+
+impl Meta {
+    /// Whether two looks saw the same file, whatever its length then. `true` where the platform
+    /// gives files no identity.
+    pub(crate) fn same_file(&self, other: &Self) -> bool {
+        self.id.device == other.id.device && self.id.inode == other.id.inode
     }
 }
 
-/// Opens a regular file, following no symlink at its end and waiting for no FIFO.
-pub(crate) fn open_for_reading(path: &Path) -> io::Result<(File, FileId)> {
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// For reading only.
+    Read,
+    /// For reading and writing; it must exist.
+    Write,
+    /// For reading and writing; created (0600) if it is missing.
+    Create,
+    /// For reading and writing; must not exist yet (0600).
+    CreateNew,
+    /// As `CreateNew`, but nobody may write to it afterwards (0444).
+    CreateReadOnly,
+}
+
+/// An open file. Dropping it gives up its lock.
+pub(crate) trait RawFile: Debug + Send + Sync {
+    fn meta(&self) -> io::Result<Meta>;
+    /// Reads all of `buf`; `UnexpectedEof` if the file is shorter.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `buf`; on failure a part of it may be there.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the content (and the length) durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Takes the exclusive advisory lock if nobody has it; never waits.
+    fn try_lock(&self) -> io::Result<bool>;
+    fn unlock(&self) -> io::Result<()>;
+    fn map_shared(&self, len: usize) -> io::Result<SharedMap>;
+    fn map_object(&self, len: usize) -> io::Result<ObjectMap>;
+}
+
+/// The file system below one root.
+pub(crate) trait FileSystem: Debug + Send + Sync {
+    /// Opens a regular file; anything else is `InvalidInput`. Waits for no FIFO.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn RawFile>>;
+    /// Opens a directory, to lock it (Unix).
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn RawFile>>;
+    /// Creates a directory (0700); one that exists is fine.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    fn stat(&self, path: &Path) -> io::Result<Meta>;
+    /// The names in a directory.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>>;
+    /// Renames, replacing what is there.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames unless something is there; `false` if so.
+    fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<bool>;
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory and all in it, following no symlink.
+    fn remove_tree(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// Whether `path` is on a file system that other machines write too.
+pub(crate) fn is_network_file_system(path: &Path) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        use rustix::fs::OFlags;
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        options.custom_flags(flags.bits().cast_signed());
+        /// NFS, SMB, CIFS, SMB2, AFS, Coda, Ceph, NCP, 9P, Lustre, GPFS, OCFS2, GFS2, AFS (kernel).
+        const MAGICS: [u32; 14] = [
+            0x6969,
+            0x517b,
+            0xff53_4d42,
+            0xfe53_4d42,
+            0x5346_414f,
+            0x7375_7245,
+            0x00c3_6400,
+            0x564c,
+            0x0102_1997,
+            0x0bd0_0bd0,
+            0x4750_4653,
+            0x7461_636f,
+            0x0116_1970,
+            0x6b41_4653,
+        ];
+        rustix::fs::statfs(path).is_ok_and(|found| {
+            MAGICS
+                .iter()
+                .any(|magic| i64::from(*magic) == low_word(&found))
+        })
     }
-    let file = options.open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = path;
+        false
     }
-    let id = FileId::of(&metadata);
-    Ok((file, id))
+}
+
+/// The magic number as an unsigned 32-bit value, whatever its type on this architecture.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn low_word(found: &rustix::fs::StatFs) -> i64 {
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_lossless,
+        reason = "the type is the platform's"
+    )]
+    let magic = found.f_type as i64;
+    magic & 0xffff_ffff
 }

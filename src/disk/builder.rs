@@ -1,0 +1,270 @@
+//! Settings of a disk store, and opening the directory.
+
+use super::envelope::{CheckKey, MAX_PACK};
+use super::header::{BadHeader, REBUILDING};
+use super::index::Found;
+use super::inner::{Inner, Limits, NewIndex, newer, open_index, publish_index};
+use super::layout::{CACHEDIR_TAG, Layout};
+use super::lock::DirLock;
+use super::pack::Files;
+use super::tmp::{self, TempFolder};
+use super::{DiskStore, lock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::real::RealFs;
+use crate::sys::{Access, FileSystem, is_network_file_system};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Payloads up to this many bytes share packs; larger ones get a file of their own.
+const INLINE: u64 = 64 << 10;
+/// No budget makes packs smaller than this, in bytes.
+const SMALLEST_PACK: u64 = 4096;
+
+/// What of the directory is memory-mapped.
+///
+/// ```
+/// use keepwarm::{DiskStore, Mapping};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let store = DiskStore::builder().mapping(Mapping::IndexOnly).open(dir.path())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mapping {
+    /// The index, packs, and artifacts from 256 KiB up; smaller ones are copied.
+    #[default]
+    Large,
+    /// The index and packs; every artifact is copied while it is verified, so nobody who rewrites
+    /// a file in place can change bytes that were handed out.
+    IndexOnly,
+    /// Nothing: for directories in which somebody truncates files in place.
+    Never,
+}
+
+/// Settings of a [`DiskStore`].
+///
+/// ```
+/// use keepwarm::DiskStore;
+///
+/// # let dir = tempfile::tempdir()?;
+/// let store = DiskStore::builder()
+///     .byte_budget(5 << 30)
+///     .entry_budget(100_000)
+///     .open(dir.path())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `open`"]
+pub struct DiskStoreBuilder {
+    bytes: u64,
+    entries: u64,
+    mapping: Mapping,
+    lock_wait: Duration,
+    network: bool,
+}
+
+impl Default for DiskStoreBuilder {
+    fn default() -> Self {
+        Self {
+            bytes: 5 << 30,
+            entries: u64::MAX,
+            mapping: Mapping::default(),
+            lock_wait: Duration::from_secs(10),
+            network: false,
+        }
+    }
+}
+
+impl DiskStoreBuilder {
+    /// At most this many bytes of packs and objects, as allocated on disk; 5 GiB by default. The
+    /// index comes on top: 28 bytes a slot, about 70 an entry. Zero keeps nothing.
+    ///
+    /// ```
+    /// let builder = keepwarm::DiskStore::builder().byte_budget(1 << 30);
+    /// ```
+    pub fn byte_budget(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// At most this many entries; no limit by default. Zero keeps nothing.
+    ///
+    /// ```
+    /// let builder = keepwarm::DiskStore::builder().entry_budget(10_000);
+    /// ```
+    pub fn entry_budget(mut self, entries: u64) -> Self {
+        self.entries = entries;
+        self
+    }
+
+    /// What is memory-mapped; [`Mapping::Large`] by default.
+    ///
+    /// ```
+    /// let builder = keepwarm::DiskStore::builder().mapping(keepwarm::Mapping::Never);
+    /// ```
+    pub fn mapping(mut self, mapping: Mapping) -> Self {
+        self.mapping = mapping;
+        self
+    }
+
+    /// How long a write waits for the directory's lock before it fails; 10 s by default.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let builder = keepwarm::DiskStore::builder().lock_wait(Duration::from_secs(1));
+    /// ```
+    pub fn lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
+        self
+    }
+
+    /// Opens a directory on a network file system all the same. Only for one that a single machine
+    /// uses: mappings and locks of different machines know nothing of each other.
+    ///
+    /// ```
+    /// let builder = keepwarm::DiskStore::builder().allow_network_file_system(true);
+    /// ```
+    pub fn allow_network_file_system(mut self, allow: bool) -> Self {
+        self.network = allow;
+        self
+    }
+
+    /// Opens the directory at `path`, and creates it (and its parents) if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// See [`DiskStore::open`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::builder().open(dir.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(self, path: impl AsRef<Path>) -> Result<DiskStore> {
+        let root = create_root(path.as_ref())?;
+        if !self.network && is_network_file_system(&root) {
+            return Err(
+                Error::new(ErrorKind::NetworkFileSystem, "use a network file system")
+                    .with_path(root),
+            );
+        }
+        self.open_with(root, Arc::new(RealFs))
+    }
+
+    /// Opens a canonical `root` through any implementation of the seam.
+    pub(super) fn open_with(self, root: PathBuf, fs: Arc<dyn FileSystem>) -> Result<DiskStore> {
+        let map = self.mapping != Mapping::Never;
+        let files = Files {
+            fs,
+            layout: Layout::new(root),
+            check: CheckKey::public(),
+            map,
+        };
+        let pack = (self.bytes / 16).clamp(SMALLEST_PACK, MAX_PACK) / 64 * 64;
+        let limits = Limits {
+            bytes: self.bytes,
+            entries: self.entries,
+            pack,
+            inline: INLINE.min(pack / 4),
+            mapping: self.mapping,
+            lock_wait: self.lock_wait,
+        };
+        let found = match open_index(&files) {
+            // Where a parent is no directory, or forbidden, creating it says so best.
+            Ok(Found::Index(index)) if !index.is_copy() => index,
+            Ok(Found::Bad(BadHeader::Newer)) => return Err(newer(&files)),
+            _ => return create(files, limits),
+        };
+        tmp::sweep(&files);
+        let inner = Inner::new(files, limits, found);
+        inner.pending.lock().expect(super::POISON).names = true;
+        Ok(DiskStore::new(inner))
+    }
+}
+
+/// Creates the root and its parents, 0700, and resolves every symlink on the way to it.
+fn create_root(path: &Path) -> Result<PathBuf> {
+    let io = |e: io::Error| match e.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Error::new(ErrorKind::NotADirectory, "create the cache directory").with_path(path)
+        }
+        _ => Error::io("create the cache directory", path, e),
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(path).map_err(io)?;
+    path.canonicalize().map_err(io)
+}
+
+/// Creates whatever is missing of the directories.
+pub(super) fn create_directories(files: &Files) -> Result<()> {
+    let layout = &files.layout;
+    let root = layout.root();
+    if files.fs.stat(root).is_err() {
+        create_root(root)?;
+    }
+    for dir in [
+        layout.base().into(),
+        layout.packs(),
+        layout.objects(),
+        layout.tmp(),
+        layout.builds(),
+    ] {
+        let dir: PathBuf = dir;
+        files
+            .fs
+            .create_dir(&dir)
+            .map_err(|e| Error::io("create a folder of the cache directory", &dir, e))?;
+    }
+    match files.fs.open(&layout.tag(), Access::CreateNew) {
+        Ok(tag) => tag
+            .write_at(CACHEDIR_TAG, 0)
+            .map_err(|e| Error::io("write the tag of the cache directory", layout.tag(), e))?,
+        // There, or something else of that name: it is for others only.
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// Opens a directory whose index is missing, damaged or copied from elsewhere.
+fn create(files: Files, limits: Limits) -> Result<DiskStore> {
+    create_directories(&files)?;
+    let guard_lock = DirLock::default();
+    let guard: lock::LockGuard<'_> =
+        guard_lock.acquire(&*files.fs, &files.layout, limits.lock_wait)?;
+    // Another process may have been faster.
+    let (index, copied) = match open_index(&files)? {
+        Found::Index(index) => {
+            let copied = index.is_copy();
+            (index, copied)
+        }
+        Found::Bad(BadHeader::Newer) => return Err(newer(&files)),
+        Found::Bad(BadHeader::Damaged) => {
+            let tmp = TempFolder::default();
+            let index = publish_index(&files, &tmp, &NewIndex::empty())
+                .map_err(|e| Error::io("create the index", files.layout.index(), e))?;
+            tmp.remove(&files);
+            (index, false)
+        }
+    };
+    drop(guard);
+    tmp::sweep(&files);
+    let inner = Inner::new(files, limits, index);
+    inner.pending.lock().expect(super::POISON).names = true;
+    if copied {
+        let mut locked = inner.locked()?;
+        if locked.index.is_copy() {
+            let buckets = locked.index.buckets();
+            inner.copy_index(&mut locked, buckets, REBUILDING)?;
+        }
+    }
+    Ok(DiskStore::new(inner))
+}

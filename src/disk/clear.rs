@@ -1,0 +1,76 @@
+//! Clearing: packs and objects are moved aside as a whole, then deleted.
+
+use super::header::{Field, RETIRING};
+use super::inner::{Inner, NewIndex};
+use crate::error::Result;
+use std::io;
+use std::mem;
+
+const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
+
+impl Inner {
+    /// Unbinds every key and frees the space.
+    ///
+    /// Writers that appended to a pack which is not there any more notice when they index, and
+    /// append again: to them the clear came first.
+    pub(super) fn clear(&self) -> Result<()> {
+        let io = |e| self.error("clear the cache", e);
+        let mut locked = self.locked()?;
+        let mut aside = Vec::new();
+        for folder in [self.files.layout.packs(), self.files.layout.objects()] {
+            let to = self.tmp.unused_name(&self.files).map_err(io)?;
+            match self.files.fs.rename(&folder, &to) {
+                Ok(()) => aside.push(to),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                // Windows renames no folder with open files in it: then file by file.
+                Err(_) if !cfg!(unix) => self.remove_files(&folder),
+                Err(e) => return Err(io(e)),
+            }
+        }
+        super::create_directories(&self.files)?;
+        let old = locked.index.clone();
+        let empty = NewIndex::empty();
+        let totals = Some(&*old);
+        let new = self
+            .publish(&NewIndex {
+                flags: 0,
+                totals,
+                ..empty
+            })
+            .and_then(|new| {
+                for field in [
+                    Field::Entries,
+                    Field::Used,
+                    Field::DiskBytes,
+                    Field::Garbage,
+                ] {
+                    new.set_field(field, 0).map_err(io)?;
+                }
+                new.add(Field::Epoch, 1).map_err(io)?;
+                old.set_flag(RETIRING, true).map_err(io)?;
+                Ok(new)
+            })?;
+        locked.index = self.install(new);
+        {
+            let mut pending = self.pending.lock().expect(POISON);
+            let failed = mem::take(&mut *pending).failed;
+            (pending.failed, pending.names, pending.index) = (failed, true, true);
+        }
+        self.touches.lock().expect(POISON).clear();
+        let given_up = mem::take(&mut *self.pool.lock().expect(POISON));
+        self.packs.write().expect(POISON).clear();
+        drop(locked);
+        drop(given_up);
+        for folder in aside {
+            // What cannot be removed now is swept with the temporary folder.
+            self.files.fs.remove_tree(&folder).ok();
+        }
+        Ok(())
+    }
+
+    fn remove_files(&self, folder: &std::path::Path) {
+        for name in self.files.fs.read_dir(folder).unwrap_or_default() {
+            self.files.fs.remove_tree(&folder.join(name)).ok();
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Emptying a pack: what is live in it is appended elsewhere, made durable, and then the pack is
+//! unlinked. Also how a pack that failed to sync is written anew.
+
+use super::bind::key_slot;
+use super::counters::Counters;
+use super::envelope::{Envelope, Kind};
+use super::header::Field;
+use super::index::Index;
+use super::inner::Inner;
+use super::layout::PackNumber;
+use super::pack::{OwnedPack, Pack, is_absent};
+use super::slot::{Place, Slot, SlotKind};
+use super::table::Position;
+use crate::digest::Digest;
+use crate::error::Result;
+use std::io;
+use std::sync::Arc;
+
+const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread panicked under it";
+
+impl Inner {
+    /// Moves what is live out of a pack and unlinks it; tells whether it is gone. A pack that
+    /// another process holds is left alone.
+    pub(super) fn empty_pack(&self, number: PackNumber) -> Result<bool> {
+        let io = |e| self.error("empty a pack", e);
+        let Some(owned) = self.claim_to_empty(number).map_err(io)? else {
+            return Ok(false);
+        };
+        self.move_all(&owned.pack)?;
+        self.unlink_pack(&owned)
+    }
+
+    /// Appends whatever the index finds in a pack elsewhere, and makes it durable there.
+    pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<()> {
+        let io = |e| self.error("move entries to another pack", e);
+        let number = pack.number;
+        let index = self.index();
+        let mut keys = Vec::new();
+        let mut contents = Vec::new();
+        index
+            .for_each(|at, slot| {
+                if slot.place.pack() == number {
+                    match slot.kind {
+                        SlotKind::Key => keys.push((at, slot)),
+                        SlotKind::Content => contents.push((at, slot)),
+                    }
+                }
+            })
+            .map_err(io)?;
+        for (at, slot) in keys {
+            self.move_binding(pack, at, &slot)?;
+        }
+        for (_, slot) in contents {
+            self.rescue_content(pack, &slot)?;
+        }
+        self.sync_moved(pack)
+    }
+
+    /// The pack, claimed: out of this handle's own pool, or by its lock.
+    fn claim_to_empty(&self, number: PackNumber) -> io::Result<Option<OwnedPack>> {
+        let mut pool = self.pool.lock().expect(POISON);
+        if let Some(i) = pool
+            .iter()
+            .position(|(owned, _)| owned.pack.number == number)
+        {
+            return Ok(Some(pool.swap_remove(i).0));
+        }
+        drop(pool);
+        OwnedPack::claim(&self.files, number, self.limits.pack)
+    }
+
+    /// Appends the binding in `slot` elsewhere, with its payload, and points the slots there.
+    fn move_binding(&self, pack: &Arc<Pack>, at: Position, slot: &Slot) -> Result<()> {
+        let io = |e| self.error("move an entry to another pack", e);
+        let offset = slot.place.offset();
+        let found = pack.envelope(self.check(), offset).map_err(io)?;
+        let Some((envelope, true)) = found else {
+            return self.drop_slot(at, slot);
+        };
+        let mut payload = None;
+        if envelope.kind.carries_payload() {
+            payload = pack
+                .payload(offset, envelope.length, &envelope.digest)
+                .map_err(io)?;
+            if payload.is_none() {
+                Counters::add(&self.counters.corrupt, 1);
+                return self.drop_slot(at, slot);
+            }
+        }
+        let bytes = payload.as_deref().unwrap_or_default();
+        let (place, new) = self.append(&envelope, bytes, Some(pack)).map_err(io)?;
+        Counters::add(&self.counters.rewritten_bytes, bytes.len() as u64);
+        self.repoint(&envelope, (slot.place, place), &new)
+    }
+
+    /// Points the slots of a binding from its old place to its new one. If the key was rebound or
+    /// removed meanwhile, the copy is marked dead.
+    fn repoint(
+        &self,
+        envelope: &Envelope,
+        (old, new): (Place, Place),
+        pack: &Arc<Pack>,
+    ) -> Result<()> {
+        let io = |e| self.error("move an entry to another pack", e);
+        let locked = self.locked()?;
+        let index = &locked.index;
+        let record = super::envelope::record_len(envelope.kind, envelope.length).unwrap_or(0);
+        index.add(Field::DiskBytes, record).map_err(io)?;
+        let hash = index.hash(envelope.key.as_bytes());
+        let mut moved = false;
+        for (at, slot) in index.find(SlotKind::Key, hash).map_err(io)? {
+            if slot.place == old {
+                index.write(at, &Slot { place: new, ..slot }).map_err(io)?;
+                moved = true;
+            }
+        }
+        if moved {
+            self.repoint_content(index, &envelope.digest, (old, new))
+                .map_err(io)?;
+        } else {
+            pack.mark_dead(new.offset()).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn repoint_content(
+        &self,
+        index: &Index,
+        digest: &Digest,
+        (old, new): (Place, Place),
+    ) -> io::Result<()> {
+        for (at, slot) in index.find(SlotKind::Content, index.hash(digest.as_bytes()))? {
+            if slot.place == old {
+                index.write(at, &Slot { place: new, ..slot })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_slot(&self, at: Position, slot: &Slot) -> Result<()> {
+        let locked = self.locked()?;
+        let io = |e| self.error("clear a slot of the index", e);
+        if locked
+            .index
+            .get(at)
+            .map_err(io)?
+            .is_some_and(|now| now.place == slot.place)
+        {
+            self.clear_slot(&locked.index, at, slot, true).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Content in the pack whose own key is gone lives on under a key that shares it.
+    fn rescue_content(&self, pack: &Arc<Pack>, slot: &Slot) -> Result<()> {
+        let io = |e| self.error("move content to another pack", e);
+        let offset = slot.place.offset();
+        let Some((dead, _)) = pack.envelope(self.check(), offset).map_err(io)? else {
+            return Ok(());
+        };
+        // Moved with its own binding already?
+        let index = self.index();
+        let mut found = index
+            .find(SlotKind::Content, index.hash(dead.digest.as_bytes()))
+            .map_err(io)?
+            .into_iter();
+        if !found.any(|(_, now)| now.place == slot.place) {
+            return Ok(());
+        }
+        let Some((key_slot, heir)) = self.heir(pack, slot, &dead).map_err(io)? else {
+            return Ok(());
+        };
+        if heir.kind == Kind::Object {
+            // The bytes are in a file of their own: only the way to their name moves.
+            let locked = self.locked()?;
+            let way = (slot.place, key_slot.place);
+            return self
+                .repoint_content(&locked.index, &dead.digest, way)
+                .map_err(io);
+        }
+        let payload = pack
+            .payload(offset, dead.length, &dead.digest)
+            .map_err(io)?;
+        let Some(payload) = payload else {
+            Counters::add(&self.counters.corrupt, 1);
+            return Ok(());
+        };
+        let envelope = Envelope {
+            kind: Kind::Inline,
+            ..heir
+        };
+        let (place, new) = self.append(&envelope, &payload, Some(pack)).map_err(io)?;
+        Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
+        self.repoint(&envelope, (key_slot.place, place), &new)?;
+        let locked = self.locked()?;
+        let way = (slot.place, place);
+        self.repoint_content(&locked.index, &dead.digest, way)
+            .map_err(io)?;
+        drop(locked);
+        // The binding that only shared the content is superseded; it must not come back.
+        new.sync().map_err(io)?;
+        if let Some((old, _, _)) = self.envelope(key_slot.place).map_err(io)? {
+            old.mark_dead(key_slot.place.offset()).map_err(io)?;
+            self.pending.lock().expect(POISON).add_pack(&old);
+        }
+        Ok(())
+    }
+
+    /// A live binding outside `pack` of the content in `slot`.
+    fn heir(
+        &self,
+        pack: &Pack,
+        slot: &Slot,
+        content: &Envelope,
+    ) -> io::Result<Option<(Slot, Envelope)>> {
+        let tag = slot.hash.tag(SlotKind::Content);
+        let mut users = Vec::new();
+        self.index().for_each(|_, key| {
+            let elsewhere = key.place.pack() != pack.number;
+            if key.kind == SlotKind::Key && key.content == tag && elsewhere {
+                users.push(key);
+            }
+        })?;
+        for user in users {
+            if let Some((_, envelope, true)) = self.envelope(user.place)? {
+                let same = envelope.digest == content.digest && envelope.length == content.length;
+                if same && matches!(envelope.kind, Kind::Shared | Kind::Object) {
+                    return Ok(Some((user, envelope)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes what was moved durable, and then the slots that point there.
+    fn sync_moved(&self, from: &Pack) -> Result<()> {
+        let io = |e| self.error("sync moved entries", e);
+        let packs: Vec<Arc<Pack>> = {
+            let pending = self.pending.lock().expect(POISON);
+            pending
+                .packs
+                .values()
+                .filter(|pack| pack.number != from.number)
+                .cloned()
+                .collect()
+        };
+        for pack in packs {
+            pack.sync().map_err(io)?;
+        }
+        self.files
+            .fs
+            .sync_dir(&self.files.layout.packs())
+            .map_err(io)?;
+        self.index().sync().map_err(io)
+    }
+
+    /// Unlinks a claimed pack unless a slot still points into it.
+    fn unlink_pack(&self, owned: &OwnedPack) -> Result<bool> {
+        let io = |e| self.error("unlink a pack", e);
+        let number = owned.pack.number;
+        let locked = self.locked()?;
+        let mut needed = false;
+        locked
+            .index
+            .for_each(|_, slot| needed |= slot.place.pack() == number)
+            .map_err(io)?;
+        if needed || !owned.pack.is_named(&self.files).map_err(io)? {
+            return Ok(!needed);
+        }
+        let len = owned.pack.len().map_err(io)?;
+        match self.files.fs.remove_file(&self.files.layout.pack(number)) {
+            Err(e) if !is_absent(&e) => return Err(io(e)),
+            _ => {}
+        }
+        if !cfg!(unix) {
+            // Best effort: an empty lock file is swept with the directory.
+            self.files
+                .fs
+                .remove_file(&self.files.layout.pack_lock(number))
+                .ok();
+        }
+        locked.index.subtract(Field::DiskBytes, len).map_err(io)?;
+        locked.index.add(Field::Epoch, 1).map_err(io)?;
+        drop(locked);
+        self.pending.lock().expect(POISON).packs.remove(&number);
+        self.drop_gone_packs();
+        Ok(true)
+    }
+
+    /// Clears every slot that points into a pack whose content cannot be made durable.
+    pub(super) fn unpublish_pack(&self, number: PackNumber) -> Result<()> {
+        let io = |e| self.error("take back entries that could not be synced", e);
+        let locked = self.locked()?;
+        let mut found = Vec::new();
+        locked
+            .index
+            .for_each(|at, slot| {
+                if slot.place.pack() == number {
+                    found.push((at, slot));
+                }
+            })
+            .map_err(io)?;
+        for (at, slot) in found {
+            self.clear_slot(&locked.index, at, &slot, true)
+                .map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// The slot that a binding at `place` should have; for rebuilding.
+    pub(super) fn slot_of(index: &Index, envelope: &Envelope, place: Place) -> Slot {
+        key_slot(index, envelope, place)
+    }
+}

@@ -1,0 +1,268 @@
+//! The 128-byte envelope before every record in a pack, and the 64-byte header of a pack.
+//!
+//! Pure functions over bytes; the tables are in `docs/format.md`. An envelope is believed only
+//! where it was written: its check covers the pack's random id and its own offset, so bytes that
+//! were copied, swapped or stored as somebody's artifact never bind anything.
+
+use super::layout::PackNumber;
+use crate::digest::Digest;
+use crate::fingerprint::Fingerprint;
+use crate::namespace::NamespaceId;
+use std::time::Duration;
+
+/// Records start at multiples of this, in bytes.
+pub(super) const ALIGN: u64 = 64;
+/// The length of an envelope, in bytes.
+pub(super) const SIZE: usize = 128;
+/// The length of a pack's header, in bytes.
+pub(super) const PACK_HEADER: usize = 64;
+/// Packs never grow beyond this, in bytes: a slot has 20 bits for an offset in units of 64.
+pub(super) const MAX_PACK: u64 = 64 << 20;
+
+const MAGIC: [u8; 4] = *b"KWe1";
+const PACK_MAGIC: [u8; 8] = *b"KWpack\r\n";
+const FORMAT: u16 = 1;
+/// Where the checked part ends, and the check begins.
+const CHECKED: usize = 104;
+/// Where the word is that marks a binding dead.
+pub(super) const DEAD_WORD: u64 = 120;
+/// What is written there. Anything but zero counts as dead.
+pub(super) const DEAD: [u8; 8] = *b"DEADdead";
+
+/// Where the bytes of a record are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Right behind the envelope.
+    Inline,
+    /// In `objects/`, under their digest.
+    Object,
+    /// Behind the inline envelope that the index knows for their digest.
+    Shared,
+    /// Right behind the envelope; they are the name of a namespace.
+    Namespace,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Inline, Self::Object, Self::Shared, Self::Namespace]
+            .into_iter()
+            .find(|kind| kind.byte() == byte)
+    }
+
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Inline => 1,
+            Self::Object => 2,
+            Self::Shared => 3,
+            Self::Namespace => 4,
+        }
+    }
+
+    /// Whether the payload follows the envelope.
+    pub(super) const fn carries_payload(self) -> bool {
+        matches!(self, Self::Inline | Self::Namespace)
+    }
+}
+
+/// The binding of a key to content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Envelope {
+    pub(super) kind: Kind,
+    pub(super) generation: u64,
+    pub(super) key: Fingerprint,
+    pub(super) digest: Digest,
+    /// Of the artifact, in bytes.
+    pub(super) length: u64,
+    pub(super) namespace: NamespaceId,
+    pub(super) build_cost: Duration,
+}
+
+/// The key of every check in a directory.
+#[derive(Clone)]
+pub(super) struct CheckKey([u8; 32]);
+
+impl std::fmt::Debug for CheckKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CheckKey(..)")
+    }
+}
+
+impl CheckKey {
+    /// The key everybody has: the check tells integrity, not authenticity.
+    pub(super) fn public() -> Self {
+        Self(blake3::derive_key(
+            "keepwarm 2026-11 envelope check v1",
+            b"",
+        ))
+    }
+
+    fn check(&self, checked: &[u8], id: &[u8; 16], offset: u64) -> [u8; 16] {
+        let mut message = [0; CHECKED + 24];
+        let (head, tail) = message.split_at_mut(CHECKED);
+        head[..checked.len()].copy_from_slice(checked);
+        tail[..16].copy_from_slice(id);
+        tail[16..].copy_from_slice(&offset.to_le_bytes());
+        let hash = blake3::keyed_hash(&self.0, &message);
+        array(hash.as_bytes(), 0)
+    }
+}
+
+/// The length of a record on disk: envelope, payload if it follows, padding. `None` on overflow.
+pub(super) fn record_len(kind: Kind, length: u64) -> Option<u64> {
+    let payload = if kind.carries_payload() { length } else { 0 };
+    payload
+        .checked_add(SIZE as u64)?
+        .checked_next_multiple_of(ALIGN)
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[at..at + N]);
+    out
+}
+
+impl Envelope {
+    /// The bytes to write at `offset` of the pack `id`.
+    pub(super) fn encode(&self, key: &CheckKey, id: &[u8; 16], offset: u64) -> [u8; SIZE] {
+        let cost = u64::try_from(self.build_cost.as_nanos()).unwrap_or(u64::MAX);
+        let mut out = [0; SIZE];
+        out[0..4].copy_from_slice(&MAGIC);
+        out[4..6].copy_from_slice(&FORMAT.to_le_bytes());
+        out[6] = self.kind.byte();
+        out[8..16].copy_from_slice(&self.generation.to_le_bytes());
+        out[16..48].copy_from_slice(self.key.as_bytes());
+        out[48..80].copy_from_slice(self.digest.as_bytes());
+        out[80..88].copy_from_slice(&self.length.to_le_bytes());
+        out[88..96].copy_from_slice(&self.namespace.as_u64().to_le_bytes());
+        out[96..104].copy_from_slice(&cost.to_le_bytes());
+        let check = key.check(&out[..CHECKED], id, offset);
+        out[CHECKED..CHECKED + 16].copy_from_slice(&check);
+        out
+    }
+
+    /// The envelope in `bytes`, read at `offset` of the pack `id`, and whether it is live.
+    /// `None` unless it was written there.
+    pub(super) fn decode(
+        bytes: &[u8; SIZE],
+        key: &CheckKey,
+        id: &[u8; 16],
+        offset: u64,
+    ) -> Option<(Self, bool)> {
+        if bytes[0..4] != MAGIC || bytes[4..6] != FORMAT.to_le_bytes() || bytes[7] != 0 {
+            return None;
+        }
+        let kind = Kind::from_byte(bytes[6])?;
+        if bytes[CHECKED..CHECKED + 16] != key.check(&bytes[..CHECKED], id, offset) {
+            return None;
+        }
+        let word = |at| u64::from_le_bytes(array(bytes, at));
+        let envelope = Self {
+            kind,
+            generation: word(8),
+            key: Fingerprint::from_bytes(array(bytes, 16)),
+            digest: Digest::from_bytes(array(bytes, 48)),
+            length: word(80),
+            namespace: NamespaceId::from_u64(word(88)),
+            build_cost: Duration::from_nanos(word(96)),
+        };
+        let end = offset.checked_add(record_len(kind, envelope.length)?)?;
+        let fits = !kind.carries_payload() || end <= MAX_PACK;
+        fits.then_some((envelope, bytes[120..128] == [0; 8]))
+    }
+}
+
+/// Whether an envelope may start with these bytes: the cheap test of a scan.
+pub(super) fn may_start(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
+}
+
+/// The header of a pack.
+pub(super) fn encode_pack_header(key: &CheckKey, id: &[u8; 16]) -> [u8; PACK_HEADER] {
+    let mut out = [0; PACK_HEADER];
+    out[0..8].copy_from_slice(&PACK_MAGIC);
+    out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+    out[16..32].copy_from_slice(id);
+    let check = key.check(&out[..32], id, 0);
+    out[48..64].copy_from_slice(&check);
+    out
+}
+
+/// The id of the pack called `number`; `None` for anything but such a pack.
+pub(super) fn decode_pack_header(
+    bytes: &[u8; PACK_HEADER],
+    key: &CheckKey,
+    number: PackNumber,
+) -> Option<[u8; 16]> {
+    let id: [u8; 16] = array(bytes, 16);
+    let valid = bytes[0..8] == PACK_MAGIC
+        && bytes[8..10] == FORMAT.to_le_bytes()
+        && bytes[48..64] == key.check(&bytes[..32], &id, 0)
+        && PackNumber::of(&id) == number;
+    valid.then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Envelope {
+        Envelope {
+            kind: Kind::Inline,
+            generation: 7,
+            key: Fingerprint::from_bytes([1; 32]),
+            digest: Digest::of(b"x"),
+            length: 1,
+            namespace: NamespaceId::of("n"),
+            build_cost: Duration::from_nanos(99),
+        }
+    }
+
+    #[test]
+    fn an_envelope_is_read_back_only_where_it_was_written() {
+        let (key, id) = (CheckKey::public(), [9; 16]);
+        let bytes = sample().encode(&key, &id, 64);
+        assert_eq!(
+            Envelope::decode(&bytes, &key, &id, 64),
+            Some((sample(), true))
+        );
+        assert_eq!(Envelope::decode(&bytes, &key, &id, 128), None);
+        assert_eq!(Envelope::decode(&bytes, &key, &[8; 16], 64), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused_or_marks_it_dead() {
+        let (key, id) = (CheckKey::public(), [9; 16]);
+        let bytes = sample().encode(&key, &id, 64);
+        for bit in 0..SIZE * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            match Envelope::decode(&damaged, &key, &id, 64) {
+                None => assert!(bit / 8 < 120, "bit {bit}"),
+                Some((_, live)) => assert!(!live && bit / 8 >= 120, "bit {bit}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_overflows_is_refused() {
+        let (key, id) = (CheckKey::public(), [9; 16]);
+        for length in [u64::MAX, u64::MAX - 127, MAX_PACK] {
+            let bytes = Envelope { length, ..sample() }.encode(&key, &id, 64);
+            assert_eq!(Envelope::decode(&bytes, &key, &id, 64), None);
+        }
+    }
+
+    #[test]
+    fn a_pack_header_belongs_to_its_name() {
+        let key = CheckKey::public();
+        let id = [0x12; 16];
+        let bytes = encode_pack_header(&key, &id);
+        let number = PackNumber::of(&id);
+        assert_eq!(decode_pack_header(&bytes, &key, number), Some(id));
+        assert_eq!(
+            decode_pack_header(&bytes, &key, PackNumber(number.0 ^ 1)),
+            None
+        );
+        assert_eq!(PackNumber::parse(number.file_name().as_ref()), Some(number));
+    }
+}

@@ -1,0 +1,334 @@
+//! Keeping within the budget: victims are unbound, content without keys goes, packs with little
+//! in them are emptied, and what nobody names is swept.
+//!
+//! Never called by a get. One process evicts at a time (a lease), in this order: keys, contents,
+//! packs; so that whatever is left after a crash is unreferenced space, which the next pass finds.
+
+use super::counters::Counters;
+use super::envelope::Kind;
+use super::header::{Field, REBUILDING};
+use super::index::Index;
+use super::inner::{Inner, now};
+use super::layout::PackNumber;
+use super::object;
+use super::pack::list;
+use super::slot::{Slot, SlotKind};
+use super::survey::{Survey, Target};
+use super::table::Position;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::events;
+use crate::stats::{Eviction, EvictionReason, Tier};
+use crate::sys::{Access, RawFile};
+use rustc_hash::FxHashSet;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+const POISON: &str = "the lock of keepwarm's eviction is poisoned: a thread panicked under it";
+/// Keys unbound under one hold of the lock.
+const KEY_BATCH: usize = 256;
+/// Objects unlinked under one hold of the lock: an unlink can take 0.2 ms.
+const OBJECT_BATCH: usize = 64;
+/// An object that no slot names is swept when it is older than this: a younger one may be about
+/// to be bound.
+const ORPHAN_AGE: Duration = Duration::from_secs(600);
+/// Evicting goes down to this many hundredths of the budget.
+const LOW_MARK: u64 = 90;
+/// Passes of one call; each frees what the one before could not see.
+const PASSES: usize = 4;
+
+impl Inner {
+    /// Which limits are exceeded.
+    fn excess(&self, index: &Index) -> Option<EvictionReason> {
+        let bytes = index.field(Field::DiskBytes) > self.limits.bytes;
+        let entries = index.field(Field::Entries) > self.limits.entries;
+        match (bytes, entries) {
+            (true, true) => Some(EvictionReason::EntryAndByteLimit),
+            (true, false) => Some(EvictionReason::ByteLimit),
+            (false, true) => Some(EvictionReason::EntryLimit),
+            (false, false) => None,
+        }
+    }
+
+    /// Evicts if a budget is exceeded.
+    pub(super) fn enforce(&self) -> Result<Vec<Eviction>> {
+        if self.excess(&self.index()).is_none() || self.index().has_flag(REBUILDING) {
+            return Ok(Vec::new());
+        }
+        let _gate = self.evict_gate.lock().expect(POISON);
+        let Some(_lease) = self.eviction_lease()? else {
+            return Ok(Vec::new());
+        };
+        let mut reports = Vec::new();
+        for _ in 0..PASSES {
+            let Some(reason) = self.excess(&self.index()) else {
+                break;
+            };
+            let low = |limit: u64| u64::try_from(u128::from(limit) * u128::from(LOW_MARK) / 100);
+            let target = Target {
+                bytes: low(self.limits.bytes).unwrap_or(u64::MAX),
+                entries: low(self.limits.entries).unwrap_or(u64::MAX),
+            };
+            if let Some(report) = self.pass(Some((reason, target)))? {
+                events::evicted(&report);
+                reports.push(report);
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Runs a pass without victims if removals left enough behind.
+    pub(super) fn collect_if_worthwhile(&self) -> Result<()> {
+        let index = self.index();
+        let garbage = index.field(Field::Garbage);
+        let worth = (index.field(Field::DiskBytes) / 8)
+            .max(1 << 20)
+            .min(self.limits.bytes / 8);
+        if garbage < worth.max(1) || index.has_flag(REBUILDING) {
+            return Ok(());
+        }
+        let _gate = self.evict_gate.lock().expect(POISON);
+        let Some(_lease) = self.eviction_lease()? else {
+            return Ok(());
+        };
+        self.pass(None).map(drop)
+    }
+
+    /// The right to evict, until it is dropped; `None` if another process has it.
+    fn eviction_lease(&self) -> Result<Option<Arc<dyn RawFile>>> {
+        if !self.is_own_process() {
+            return Ok(None);
+        }
+        let path = self.files.layout.eviction_lease();
+        let io = |e| Error::io("become the one who evicts", &path, e);
+        let file = match self.files.fs.open(&path, Access::Create) {
+            // The directory was deleted: there is nothing to evict.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(io)?,
+        };
+        Ok(file.try_lock().map_err(io)?.then_some(file))
+    }
+
+    /// Looks at every slot and every pack.
+    fn survey(&self, index: &Index) -> io::Result<Survey> {
+        let mut survey = Survey::default();
+        index.for_each(|at, slot| survey.add(at, slot))?;
+        survey.packs = list(&self.files)?
+            .into_iter()
+            .map(|(number, meta)| (number, meta.id.len))
+            .collect();
+        Ok(survey)
+    }
+
+    fn pass(&self, goal: Option<(EvictionReason, Target)>) -> Result<Option<Eviction>> {
+        let io = |e| self.error("evict entries", e);
+        self.write_touches()?;
+        let index = self.refresh()?;
+        let survey = self.survey(&index).map_err(io)?;
+        self.correct_totals(&survey)?;
+        let mut report = None;
+        if let Some((reason, target)) = goal {
+            // The totals may have drifted: then there was nothing to do.
+            if self.excess(&self.index()).is_some() {
+                report = self.evict_keys(&index, &survey.victims(target), reason)?;
+            }
+        }
+        self.remove_dead_contents()?;
+        let target = goal.map_or(0, |(_, target)| target.bytes);
+        self.empty_packs(target)?;
+        if self.index().field(Field::SinceSweep) > self.limits.bytes / 4 {
+            self.sweep()?;
+        }
+        Ok(report)
+    }
+
+    /// Counts everything and sets the totals.
+    pub(super) fn recount(&self) -> Result<()> {
+        let survey = self
+            .survey(&self.index())
+            .map_err(|e| self.error("count what is in the directory", e))?;
+        self.correct_totals(&survey)
+    }
+
+    /// Sets the totals to what is there. They are hints that damage or a kill may have put wrong.
+    fn correct_totals(&self, survey: &Survey) -> Result<()> {
+        let locked = self.locked()?;
+        let io = |e| self.error("correct the totals", e);
+        let used = survey.keys.len() + survey.contents.values().map(Vec::len).sum::<usize>();
+        let totals = [
+            (Field::Entries, survey.entries()),
+            (Field::Used, used as u64),
+            (Field::DiskBytes, survey.disk_bytes()),
+            (Field::Garbage, 0),
+        ];
+        for (field, value) in totals {
+            locked.index.set_field(field, value).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn evict_keys(
+        &self,
+        surveyed: &Arc<Index>,
+        victims: &[(Position, Slot)],
+        reason: EvictionReason,
+    ) -> Result<Option<Eviction>> {
+        let io = |e| self.error("evict an entry", e);
+        let (mut entries, mut bytes, mut oldest) = (0, 0, u64::MAX);
+        for batch in victims.chunks(KEY_BATCH) {
+            let locked = self.locked()?;
+            if !Arc::ptr_eq(&locked.index, surveyed) {
+                // The table was grown: the positions are those of another one. Next pass.
+                break;
+            }
+            for (at, slot) in batch {
+                // Used, replaced or removed since: leave it.
+                if locked.index.get(*at).map_err(io)? != Some(*slot) {
+                    continue;
+                }
+                if let Some(freed) = self.evict_slot(&locked.index, *at, slot).map_err(io)? {
+                    entries += 1;
+                    bytes += freed;
+                    oldest = oldest.min(slot.last_use);
+                }
+            }
+            locked.index.add(Field::Evictions, entries).map_err(io)?;
+        }
+        if entries == 0 {
+            return Ok(None);
+        }
+        Counters::add(&self.counters.evictions, entries);
+        Counters::add(&self.counters.evicted_bytes, bytes);
+        let age = Duration::from_nanos(now().saturating_sub(oldest));
+        Ok(Some(Eviction::new(Tier::Disk, reason, entries, bytes, age)))
+    }
+
+    /// Unbinds whatever key a slot binds; tells how many bytes of artifact it had. The caller
+    /// holds the lock.
+    pub(super) fn evict_slot(
+        &self,
+        index: &Index,
+        at: Position,
+        slot: &Slot,
+    ) -> io::Result<Option<u64>> {
+        if let Some((_, envelope, true)) = self.envelope(slot.place)? {
+            if index.hash(envelope.key.as_bytes()) == slot.hash {
+                self.unbind(index, &envelope.key)?;
+                return Ok(Some(envelope.length));
+            }
+        }
+        self.clear_slot(index, at, slot, true)?;
+        Ok(Some(0))
+    }
+
+    /// Clears contents that no key needs, and unlinks their objects, a batch a hold of the lock.
+    fn remove_dead_contents(&self) -> Result<()> {
+        let io = |e| self.error("remove content that no key needs", e);
+        loop {
+            let locked = self.locked()?;
+            let index = &locked.index;
+            let survey = self.survey(index).map_err(io)?;
+            let needed: FxHashSet<u32> = survey.keys.iter().map(|(_, slot)| slot.content).collect();
+            let mut unlinked = 0;
+            for (at, slot) in survey
+                .contents
+                .iter()
+                .filter(|(tag, _)| !needed.contains(tag))
+                .flat_map(|(_, slots)| slots)
+            {
+                if slot.content == 1 {
+                    if unlinked == OBJECT_BATCH {
+                        continue;
+                    }
+                    unlinked += 1;
+                    self.unlink_object(index, slot).map_err(io)?;
+                }
+                self.clear_slot(index, *at, slot, false).map_err(io)?;
+            }
+            if unlinked < OBJECT_BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Unlinks the object of a content slot, if its envelope still tells which one it is;
+    /// otherwise the sweep finds it. The caller holds the lock.
+    fn unlink_object(&self, index: &Index, slot: &Slot) -> io::Result<()> {
+        let Some((_, envelope, _)) = self.envelope(slot.place)? else {
+            return Ok(());
+        };
+        let is_its = index.hash(envelope.digest.as_bytes()) == slot.hash;
+        if envelope.kind == Kind::Object && is_its && object::unlink(&self.files, &envelope.digest)?
+        {
+            index.subtract(Field::DiskBytes, slot.allocated.bytes())?;
+            index.add(Field::Epoch, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Unlinks packs in which nothing is live, and empties sparse ones until `target` is reached.
+    fn empty_packs(&self, target: u64) -> Result<()> {
+        let io = |e| self.error("empty a pack", e);
+        let survey = self.survey(&self.index()).map_err(io)?;
+        let live = survey.live_in_packs();
+        let mut order: Vec<(PackNumber, u64, u64)> = live
+            .iter()
+            .map(|(n, live)| (*n, *live, survey.packs[n]))
+            .collect();
+        // The emptiest first: most is freed for the least that is written.
+        order.sort_by_key(|(_, live, len)| live.saturating_mul(1000) / (*len).max(1));
+        for (number, live, len) in order {
+            if live > 0 && self.index().field(Field::DiskBytes) <= target {
+                break;
+            }
+            if Survey::cost(len, live) < len {
+                self.empty_pack(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes objects that no slot names, files in `packs/` that are none, and what dead
+    /// processes left in `tmp/`.
+    fn sweep(&self) -> Result<()> {
+        let io = |e| self.error("sweep the directory", e);
+        super::tmp::sweep(&self.files);
+        let mut orphans: Vec<Digest> = Vec::new();
+        let index = self.index();
+        let is_old = |digest: &Digest| {
+            let meta = self.files.fs.stat(&self.files.layout.object(digest));
+            let modified = meta.ok().and_then(|meta| meta.modified);
+            let age = modified.and_then(|at| SystemTime::now().duration_since(at).ok());
+            age.is_some_and(|age| age > ORPHAN_AGE)
+        };
+        let mut failed = None;
+        object::for_each(&self.files, |digest| {
+            match index.find(SlotKind::Content, index.hash(digest.as_bytes())) {
+                Ok(found) if found.is_empty() && is_old(&digest) => orphans.push(digest),
+                Ok(_) => {}
+                Err(e) => failed = Some(e),
+            }
+        })
+        .map_err(io)?;
+        if let Some(e) = failed {
+            return Err(io(e));
+        }
+        for batch in orphans.chunks(OBJECT_BATCH) {
+            let locked = self.locked()?;
+            for digest in batch {
+                let hash = locked.index.hash(digest.as_bytes());
+                if locked
+                    .index
+                    .find(SlotKind::Content, hash)
+                    .map_err(io)?
+                    .is_empty()
+                {
+                    object::unlink(&self.files, digest).map_err(io)?;
+                }
+            }
+        }
+        let locked = self.locked()?;
+        locked.index.set_field(Field::SinceSweep, 0).map_err(io)
+    }
+}

@@ -1,0 +1,236 @@
+//! Durability: what `flush` has to make sure of before it says `Ok`.
+//!
+//! The order is objects, packs, their names, then the index; only after that are bindings marked
+//! dead that newer ones replaced. A failed sync is never just repeated: what was in the file is
+//! written anew elsewhere, or taken back.
+
+use super::counters::Counters;
+use super::envelope::Kind;
+use super::inner::{Inner, Locked};
+use super::object;
+use super::pack::Pack;
+use super::pending::Pending;
+use super::slot::SlotKind;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const POISON: &str = "the lock of keepwarm's flush is poisoned: a thread panicked under it";
+
+impl Inner {
+    /// Makes everything that is pending durable.
+    pub(super) fn flush(&self) -> Result<()> {
+        if !self.is_own_process() {
+            return Err(Error::new(ErrorKind::Closed, "flush from a forked process"));
+        }
+        let _gate = self.flush_gate.lock().expect(POISON);
+        let mut pending = std::mem::take(&mut *self.pending.lock().expect(POISON));
+        let failed = std::mem::take(&mut pending.failed);
+        match self.sync_pending(&mut pending) {
+            Ok(()) if failed == 0 => {
+                Counters::add(&self.counters.flushes, 1);
+                self.release_packs(Duration::ZERO);
+                Ok(())
+            }
+            Ok(()) => {
+                Counters::add(&self.counters.flush_errors, 1);
+                let action = format!("make everything durable: {failed} writes had failed");
+                Err(Error::new(ErrorKind::WriteFailed, action).with_path(self.files.layout.root()))
+            }
+            Err(e) => {
+                Counters::add(&self.counters.flush_errors, 1);
+                self.pending.lock().expect(POISON).merge(pending);
+                Err(e)
+            }
+        }
+    }
+
+    /// On an error `pending` has what is still to be done.
+    fn sync_pending(&self, pending: &mut Pending) -> Result<()> {
+        let mut lost = None;
+        let objects: Vec<Digest> = pending.objects.iter().copied().collect();
+        for digest in objects {
+            if let Err(e) = self.sync_object(&digest) {
+                lost = Some(e);
+            }
+            pending.objects.remove(&digest);
+        }
+        let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
+        for pack in &packs {
+            if let Err(e) = self.sync_pack(pack) {
+                lost = Some(e);
+            }
+        }
+        let files = &self.files;
+        let io = |e| Error::io("sync the cache directory", files.layout.base(), e);
+        if !packs.is_empty() {
+            files.fs.sync_dir(&files.layout.packs()).map_err(io)?;
+        }
+        if pending.names {
+            let parents = files.layout.packs();
+            for dir in parents.ancestors().skip(1).take(3) {
+                // The parent of the root may not be readable; its name was there before us.
+                let synced = files.fs.sync_dir(dir);
+                if dir.starts_with(files.layout.root()) {
+                    synced.map_err(io)?;
+                }
+            }
+            pending.names = false;
+        }
+        if pending.index {
+            self.sync_index()?;
+        }
+        if !pending.rebound.is_empty() {
+            self.bury_replaced(pending)?;
+        }
+        pending.packs.clear();
+        pending.index = false;
+        lost.map_or(Ok(()), Err)
+    }
+
+    fn sync_object(&self, digest: &Digest) -> Result<()> {
+        let action = "sync an artifact; it was taken back";
+        let failure = match object::sync(&self.files, digest) {
+            Ok(true) => return Ok(()),
+            // Evicted or removed meanwhile is no failure; deleted under a binding is.
+            Ok(false) if !self.is_bound(digest)? => return Ok(()),
+            Ok(false) => Error::new(ErrorKind::WriteFailed, action),
+            Err(e) => Error::io(action, self.files.layout.object(digest), e),
+        };
+        let locked = self.locked()?;
+        self.take_back_content(&locked, digest)?;
+        object::unlink(&self.files, digest).ok();
+        Err(failure)
+    }
+
+    fn is_bound(&self, digest: &Digest) -> Result<bool> {
+        let index = self.index();
+        let hash = index.hash(digest.as_bytes());
+        let slots = index
+            .find(SlotKind::Content, hash)
+            .map_err(|e| self.error("look for a content", e))?;
+        if slots.is_empty() {
+            return Ok(false);
+        }
+        let tag = hash.tag(SlotKind::Content);
+        let mut bound = false;
+        index
+            .for_each(|_, slot| bound |= slot.kind == SlotKind::Key && slot.content == tag)
+            .map_err(|e| self.error("look for a content", e))?;
+        Ok(bound)
+    }
+
+    fn take_back_content(&self, locked: &Locked<'_>, digest: &Digest) -> Result<()> {
+        let index = &locked.index;
+        let io = |e| self.error("take back an artifact that could not be synced", e);
+        let hash = index.hash(digest.as_bytes());
+        for (at, slot) in index.find(SlotKind::Content, hash).map_err(io)? {
+            self.clear_slot(index, at, &slot, false).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs a pack. If that fails, or the pack lost its name, what is bound to it is written
+    /// elsewhere; if that fails too it is taken back.
+    fn sync_pack(&self, pack: &Arc<Pack>) -> Result<()> {
+        let io = |e| Error::io("sync a pack", self.files.layout.pack(pack.number), e);
+        let named = pack.is_named(&self.files).map_err(io)?;
+        let failure = match pack.sync() {
+            Ok(()) if named => return Ok(()),
+            Ok(()) => None,
+            Err(e) => Some(io(e)),
+        };
+        if failure.is_none() && !self.is_referred_to(pack)? {
+            return Ok(());
+        }
+        Counters::add(&self.counters.internal_errors, 1);
+        // Nobody may append to it again.
+        self.pool
+            .lock()
+            .expect(POISON)
+            .retain(|(owned, _)| owned.pack.number != pack.number);
+        match self.move_all(pack) {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                self.unpublish_pack(pack.number)?;
+                Err(failure.unwrap_or(e))
+            }
+        }
+    }
+
+    fn is_referred_to(&self, pack: &Pack) -> Result<bool> {
+        let mut referred = false;
+        self.index()
+            .for_each(|_, slot| referred |= slot.place.pack() == pack.number)
+            .map_err(|e| self.error("look for entries of a pack", e))?;
+        Ok(referred)
+    }
+
+    fn sync_index(&self) -> Result<()> {
+        if self.index().sync().is_ok() {
+            return Ok(());
+        }
+        Counters::add(&self.counters.internal_errors, 1);
+        // Pages that failed to reach the disk count as clean now: the table is written anew.
+        let mut locked = self.locked()?;
+        let buckets = locked.index.buckets();
+        self.copy_index(&mut locked, buckets, 0)
+    }
+
+    /// Marks bindings dead that newer, now durable ones replaced.
+    fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
+        let io = |e| self.error("retire a replaced entry", e);
+        // The newest binding may be another process's, which nobody has synced yet.
+        let mut newest: FxHashMap<Fingerprint, u64> = FxHashMap::default();
+        let index = self.index();
+        for key in &pending.rebound {
+            let Some(binding) = self.bindings(&index, key).map_err(io)?.live.pop() else {
+                continue;
+            };
+            if !pending.packs.contains_key(&binding.pack.number) {
+                binding.pack.sync().map_err(io)?;
+            }
+            let digest = &binding.envelope.digest;
+            match binding.envelope.kind {
+                Kind::Object => {
+                    if !object::sync(&self.files, digest).map_err(io)? {
+                        continue;
+                    }
+                }
+                Kind::Shared => {
+                    let Some((_, _, pack, _)) = self.content(&index, digest).map_err(io)? else {
+                        continue;
+                    };
+                    pack.sync().map_err(io)?;
+                }
+                Kind::Inline | Kind::Namespace => {}
+            }
+            newest.insert(*key, binding.envelope.generation);
+        }
+        index.sync().map_err(io)?;
+        for (key, generation) in &newest {
+            let locked = self.locked()?;
+            for binding in self.bindings(&locked.index, key).map_err(io)?.live {
+                if binding.envelope.generation < *generation {
+                    binding
+                        .pack
+                        .mark_dead(binding.slot.place.offset())
+                        .map_err(io)?;
+                    self.clear_slot(&locked.index, binding.at, &binding.slot, false)
+                        .map_err(io)?;
+                    pending.add_pack(&binding.pack);
+                }
+            }
+        }
+        pending.rebound.clear();
+        // Before anything newer can be marked dead, these marks are durable: a rebuild after a
+        // power cut must not find an older binding than the one that was flushed.
+        for pack in pending.packs.values() {
+            pack.sync().map_err(io)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! The first 4 KiB of the index: what the table is, and running totals.
+//!
+//! The constant part carries a check. Totals and counters carry none: they are hints that the
+//! next pass over the directory corrects.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The length of the header, in bytes; the table follows.
+pub(super) const SIZE: usize = 4096;
+
+const MAGIC: u64 = u64::from_be_bytes(*b"KWindex\n");
+const FORMAT: u32 = 1;
+/// Reads differently on a machine of the other byte order, where the table is foreign.
+const BYTE_ORDER: u32 = 0x0102_0304;
+const CONSTANT_WORDS: usize = 5;
+
+/// A counter or total in the header; the number is its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// See [`RETIRING`] and [`REBUILDING`].
+    Flags = 8,
+    /// Keys bound.
+    Entries = 9,
+    /// Slots in use.
+    Used = 10,
+    /// Bytes of packs and objects, dead space included.
+    DiskBytes = 11,
+    /// The highest generation given out.
+    Generation = 12,
+    /// Bumped when a pack or object is unlinked.
+    Epoch = 13,
+    /// Bytes of content that lost a key since the last pass: what a pass may free.
+    Garbage = 14,
+    /// Bytes written since the last sweep.
+    SinceSweep = 15,
+    /// Life-time counters of all processes.
+    Hits = 16,
+    Misses = 17,
+    Puts = 18,
+    Evictions = 19,
+    EvictedBytes = 20,
+    /// Nanoseconds of building that hits saved.
+    TimeSaved = 21,
+    Corrupt = 22,
+}
+
+impl Field {
+    /// The byte offset in the file.
+    pub(super) const fn offset(self) -> u64 {
+        self as u64 * 8
+    }
+}
+
+/// What a new table takes over from the old one.
+pub(super) const CARRIED: [Field; 14] = [
+    Field::Entries,
+    Field::Used,
+    Field::DiskBytes,
+    Field::Generation,
+    Field::Epoch,
+    Field::Garbage,
+    Field::SinceSweep,
+    Field::Hits,
+    Field::Misses,
+    Field::Puts,
+    Field::Evictions,
+    Field::EvictedBytes,
+    Field::TimeSaved,
+    Field::Corrupt,
+];
+
+/// A larger table is taking this one's place: look at the path again.
+pub(super) const RETIRING: u64 = 1;
+/// Not every binding is in the table yet.
+pub(super) const REBUILDING: u64 = 2;
+
+/// The constant part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Constants {
+    pub(super) seed: u64,
+    pub(super) buckets: u64,
+    /// Of the index file itself: in a copied directory it is another one.
+    pub(super) inode: u64,
+}
+
+/// Why a header is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadHeader {
+    /// Damaged or foreign: build another.
+    Damaged,
+    /// Written by a newer version: leave it alone.
+    Newer,
+}
+
+impl Constants {
+    /// The header of a table whose totals are zero but for `flags`.
+    pub(super) fn encode(&self, flags: u64) -> Vec<u8> {
+        let mut words = vec![0_u64; SIZE / 8];
+        words[..CONSTANT_WORDS].copy_from_slice(&self.words());
+        words[CONSTANT_WORDS] = check(&self.words());
+        words[Field::Flags as usize] = flags;
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    fn words(&self) -> [u64; CONSTANT_WORDS] {
+        let format = u64::from(FORMAT) << 32 | u64::from(BYTE_ORDER);
+        [MAGIC, format, self.seed, self.buckets, self.inode]
+    }
+
+    /// Reads the first words of a file of `len` bytes.
+    pub(super) fn decode(words: &[AtomicU64], len: u64) -> Result<Self, BadHeader> {
+        let word = |i: usize| words.get(i).map_or(0, |w| w.load(Ordering::Relaxed));
+        if word(0) != MAGIC {
+            return Err(BadHeader::Damaged);
+        }
+        let found: [u64; CONSTANT_WORDS] = std::array::from_fn(word);
+        if check(&found) != word(CONSTANT_WORDS) {
+            return Err(BadHeader::Damaged);
+        }
+        let (format, order) = ((found[1] >> 32) as u32, found[1] as u32);
+        if order != BYTE_ORDER {
+            return Err(BadHeader::Damaged);
+        }
+        if format > FORMAT {
+            return Err(BadHeader::Newer);
+        }
+        let constants = Self {
+            seed: found[2],
+            buckets: found[3],
+            inode: found[4],
+        };
+        let table = constants.buckets.checked_mul(super::table::BUCKET_BYTES);
+        let expected = table.and_then(|bytes| bytes.checked_add(SIZE as u64));
+        if format != FORMAT || constants.buckets < 2 || expected != Some(len) {
+            return Err(BadHeader::Damaged);
+        }
+        Ok(constants)
+    }
+}
+
+fn check(words: &[u64; CONSTANT_WORDS]) -> u64 {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    crate::hex::words(blake3::hash(&bytes).as_bytes())[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(bytes: &[u8]) -> Vec<AtomicU64> {
+        bytes
+            .chunks_exact(8)
+            .map(|c| AtomicU64::new(u64::from_ne_bytes(c.try_into().unwrap())))
+            .collect()
+    }
+
+    #[test]
+    fn a_header_is_read_back_and_a_damaged_one_is_not() {
+        let constants = Constants {
+            seed: 5,
+            buckets: 4,
+            inode: 77,
+        };
+        let len = SIZE as u64 + 4 * super::super::table::BUCKET_BYTES;
+        let bytes = constants.encode(REBUILDING);
+        assert_eq!(Constants::decode(&words(&bytes), len), Ok(constants));
+        assert_eq!(
+            Constants::decode(&words(&bytes), len + 1),
+            Err(BadHeader::Damaged)
+        );
+        for bit in 0..48 * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                Constants::decode(&words(&damaged), len),
+                Err(BadHeader::Damaged),
+                "{bit}"
+            );
+        }
+    }
+}

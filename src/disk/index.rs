@@ -1,0 +1,293 @@
+//! The index file: a hint at where the newest binding of each key and each content is.
+//!
+//! Everybody reads it, through a read-only mapping or by `pread`; who holds the directory's lock
+//! writes it, by `pwrite`. Every method that writes says so.
+
+use super::header::{self, BadHeader, Constants, Field};
+use super::inner::NewIndex;
+use super::slot::{Slot, SlotHash, SlotKind};
+use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, Position};
+use crate::sys::mapping::SharedMap;
+use crate::sys::{Meta, RawFile};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Buckets of the first table: 56 KiB, 2,048 slots.
+pub(super) const FIRST_BUCKETS: u64 = 128;
+/// A table is grown when more than this many of its slots in 16 are used.
+const LOAD_LIMIT: u64 = 13;
+/// Slots that one name may have; more are left to the next look.
+const MATCHES: usize = 8;
+
+/// The slots found for one hash.
+pub(super) type Matches = Vec<(Position, Slot)>;
+
+#[derive(Debug)]
+pub(super) struct Index {
+    file: Arc<dyn RawFile>,
+    meta: Meta,
+    constants: Constants,
+    /// `None`: every read is a `pread`.
+    map: Option<SharedMap>,
+}
+
+/// What is at the index's path.
+#[derive(Debug)]
+pub(super) enum Found {
+    Index(Index),
+    /// Missing, foreign or damaged; with `Newer` it must be left alone.
+    Bad(BadHeader),
+}
+
+impl Index {
+    /// Reads the header of an open file and maps it.
+    pub(super) fn open(file: Arc<dyn RawFile>, map: bool) -> io::Result<Found> {
+        let meta = file.meta()?;
+        let mut bytes = [0; 64];
+        if meta.id.len < header::SIZE as u64 {
+            return Ok(Found::Bad(BadHeader::Damaged));
+        }
+        file.read_at(&mut bytes, 0)?;
+        let words: Vec<AtomicU64> = crate::hex::native_words(&bytes)
+            .map(AtomicU64::new)
+            .collect();
+        let constants = match Constants::decode(&words, meta.id.len) {
+            Ok(constants) => constants,
+            Err(bad) => return Ok(Found::Bad(bad)),
+        };
+        let Ok(len) = usize::try_from(meta.id.len) else {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "the index is too large",
+            ));
+        };
+        // A failed map falls back to reading.
+        let map = if map { file.map_shared(len).ok() } else { None };
+        Ok(Found::Index(Self {
+            file,
+            meta,
+            constants,
+            map,
+        }))
+    }
+
+    /// Writes a new index to a fresh file.
+    pub(super) fn write_new(file: &dyn RawFile, new: &NewIndex<'_>) -> io::Result<()> {
+        let NewIndex {
+            buckets,
+            seed,
+            flags,
+            ..
+        } = *new;
+        let constants = Constants {
+            seed,
+            buckets,
+            inode: file.meta()?.id.inode,
+        };
+        file.write_at(&constants.encode(flags), 0)?;
+        let mut at = header::SIZE as u64;
+        // The space is written, never left a hole: a hole on a full disk is SIGBUS for a reader.
+        if let Some(table) = new.table {
+            for piece in table.pieces() {
+                file.write_at(&piece, at)?;
+                at += piece.len() as u64;
+            }
+            return Ok(());
+        }
+        let zeros = vec![0; 1 << 16];
+        let end = at + buckets * BUCKET_BYTES;
+        while at < end {
+            let n = usize::try_from(end - at)
+                .unwrap_or(usize::MAX)
+                .min(zeros.len());
+            file.write_at(&zeros[..n], at)?;
+            at += n as u64;
+        }
+        Ok(())
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.constants.seed
+    }
+
+    pub(super) fn buckets(&self) -> u64 {
+        self.constants.buckets
+    }
+
+    /// Whether the file says that it is another file: the directory was copied.
+    pub(super) fn is_copy(&self) -> bool {
+        self.constants.inode != self.meta.id.inode
+    }
+
+    /// Whether the file at the path, as `stat` sees it, is this one, whole.
+    pub(super) fn is(&self, named: &Meta) -> bool {
+        named.is_file && self.meta.same_file(named) && self.meta.id.len == named.id.len
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    pub(super) fn hash(&self, name: &[u8; 32]) -> SlotHash {
+        SlotHash::new(name, self.constants.seed)
+    }
+
+    /// A total or counter; zero where it cannot be read.
+    pub(super) fn field(&self, field: Field) -> u64 {
+        if let Some(map) = &self.map {
+            return map.words()[field as usize].load(Ordering::Relaxed);
+        }
+        let mut bytes = [0; 8];
+        match self.file.read_at(&mut bytes, field.offset()) {
+            Ok(()) => u64::from_ne_bytes(bytes),
+            Err(_) => 0,
+        }
+    }
+
+    /// Writes: sets a total. The caller holds the lock.
+    pub(super) fn set_field(&self, field: Field, value: u64) -> io::Result<()> {
+        self.file.write_at(&value.to_ne_bytes(), field.offset())
+    }
+
+    /// Writes: adds to a total, saturating. The caller holds the lock.
+    pub(super) fn add(&self, field: Field, value: u64) -> io::Result<()> {
+        if value == 0 {
+            return Ok(());
+        }
+        self.set_field(field, self.field(field).saturating_add(value))
+    }
+
+    /// Writes: takes from a total, not below zero. The caller holds the lock.
+    pub(super) fn subtract(&self, field: Field, value: u64) -> io::Result<()> {
+        if value == 0 {
+            return Ok(());
+        }
+        self.set_field(field, self.field(field).saturating_sub(value))
+    }
+
+    pub(super) fn has_flag(&self, flag: u64) -> bool {
+        self.field(Field::Flags) & flag != 0
+    }
+
+    /// Writes: sets or clears a flag. The caller holds the lock.
+    pub(super) fn set_flag(&self, flag: u64, on: bool) -> io::Result<()> {
+        let flags = self.field(Field::Flags);
+        self.set_field(Field::Flags, if on { flags | flag } else { flags & !flag })
+    }
+
+    fn with_bucket<T>(&self, bucket: u64, look: impl FnOnce(Bucket<'_>) -> T) -> io::Result<T> {
+        if let Some(map) = &self.map {
+            let at = usize::try_from(bucket)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(BUCKET_WORDS);
+            let words = map
+                .words()
+                .get(header::SIZE / 8..)
+                .and_then(|table| table.get(at..));
+            return Ok(look(Bucket(words.unwrap_or_default())));
+        }
+        let mut bytes = [0; BUCKET_WORDS * 8];
+        self.file
+            .read_at(&mut bytes, header::SIZE as u64 + bucket * BUCKET_BYTES)?;
+        let mut words = crate::hex::native_words(&bytes);
+        let words: [AtomicU64; BUCKET_WORDS] =
+            std::array::from_fn(|_| AtomicU64::new(words.next().unwrap_or_default()));
+        Ok(look(Bucket(&words)))
+    }
+
+    /// The slots that may be those of `hash`; allocates only if there are any.
+    pub(super) fn find(&self, kind: SlotKind, hash: SlotHash) -> io::Result<Matches> {
+        let mut found = Vec::new();
+        for bucket in hash.buckets(self.constants.buckets) {
+            self.with_bucket(bucket, |words| {
+                for (slot, content) in words.matches(kind, hash) {
+                    if found.len() < MATCHES {
+                        found.push((Position { bucket, slot }, content));
+                    }
+                }
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// What is in a slot now.
+    pub(super) fn get(&self, at: Position) -> io::Result<Option<Slot>> {
+        self.with_bucket(at.bucket, |words| words.get(at.slot))
+    }
+
+    /// Calls `each` for every slot in use.
+    pub(super) fn for_each(&self, mut each: impl FnMut(Position, Slot)) -> io::Result<()> {
+        for bucket in 0..self.constants.buckets {
+            self.with_bucket(bucket, |words| {
+                for (slot, content) in words.slots() {
+                    each(Position { bucket, slot }, content);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// An empty slot for `hash`, in the less loaded bucket; `None` if both are full.
+    pub(super) fn room(&self, hash: SlotHash) -> io::Result<Option<Position>> {
+        let mut best: Option<(usize, Position)> = None;
+        for bucket in hash.buckets(self.constants.buckets) {
+            let (slot, empty) = self.with_bucket(bucket, |words| words.room())?;
+            if let Some(slot) = slot {
+                if best.as_ref().is_none_or(|(most, _)| empty > *most) {
+                    best = Some((empty, Position { bucket, slot }));
+                }
+            }
+        }
+        Ok(best.map(|(_, at)| at))
+    }
+
+    /// The least recently used slot of a kind in the buckets of `hash`.
+    pub(super) fn oldest(&self, hash: SlotHash) -> io::Result<Option<(Position, Slot)>> {
+        let mut oldest: Option<(Position, Slot)> = None;
+        for bucket in hash.buckets(self.constants.buckets) {
+            self.with_bucket(bucket, |words| {
+                for (slot, content) in words.slots().filter(|(_, s)| s.kind == SlotKind::Key) {
+                    if oldest
+                        .as_ref()
+                        .is_none_or(|(_, old)| content.last_use < old.last_use)
+                    {
+                        oldest = Some((Position { bucket, slot }, content));
+                    }
+                }
+            })?;
+        }
+        Ok(oldest)
+    }
+
+    /// Whether the table is loaded so far that it should be grown.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.field(Field::Used) > self.constants.buckets.saturating_mul(LOAD_LIMIT)
+    }
+
+    /// Writes a slot: the body first, so that a tag never leads to another slot's body for long.
+    /// The caller holds the lock.
+    pub(super) fn write(&self, at: Position, slot: &Slot) -> io::Result<()> {
+        let (tag, body) = slot.encode();
+        let mut bytes = [0; 24];
+        for (out, word) in bytes.chunks_exact_mut(8).zip(body) {
+            out.copy_from_slice(&word.to_ne_bytes());
+        }
+        let base = header::SIZE as u64;
+        self.file.write_at(&bytes, base + at.body_offset())?;
+        self.file
+            .write_at(&tag.to_ne_bytes(), base + at.tag_offset())
+    }
+
+    /// Writes: empties a slot. The caller holds the lock.
+    pub(super) fn clear(&self, at: Position) -> io::Result<()> {
+        self.file
+            .write_at(&[0; 4], header::SIZE as u64 + at.tag_offset())
+    }
+
+    /// Writes the last use of a slot. The caller holds the lock.
+    pub(super) fn set_last_use(&self, at: Position, last_use: u64) -> io::Result<()> {
+        let offset = header::SIZE as u64 + at.body_offset() + 16;
+        self.file.write_at(&last_use.to_ne_bytes(), offset)
+    }
+}

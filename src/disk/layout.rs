@@ -1,0 +1,136 @@
+//! Every path name of the directory. Byte layouts are in `envelope.rs`, `slot.rs`, `header.rs`.
+
+use crate::digest::Digest;
+use crate::hex;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// The name of the one format version this crate reads and writes.
+const VERSION: &str = "v1";
+
+/// The contents of `CACHEDIR.TAG`, by which backup tools know what not to keep.
+pub(super) const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
+# This file marks a cache directory of keepwarm. All of it may be deleted at any time.\n\
+# For information about cache directory tags see https://bford.info/cachedir/\n";
+
+/// A pack's number: the first 44 bits of its random id, and its file name in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PackNumber(pub(super) u64);
+
+impl PackNumber {
+    /// How many bits a number has.
+    pub(super) const BITS: u32 = 44;
+
+    /// The number in an id.
+    pub(super) fn of(id: &[u8; 16]) -> Self {
+        Self((u128::from_be_bytes(*id) >> (128 - Self::BITS)) as u64)
+    }
+
+    /// Reads a file name; `None` for a foreign one.
+    pub(super) fn parse(name: &OsStr) -> Option<Self> {
+        let name = name.to_str()?;
+        let number = Self(u64::from_str_radix(name, 16).ok()?);
+        (number.file_name() == name).then_some(number)
+    }
+
+    pub(super) fn file_name(self) -> String {
+        format!("{:011x}", self.0)
+    }
+}
+
+/// The paths below one root.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    root: PathBuf,
+    base: PathBuf,
+}
+
+impl Layout {
+    /// `root` must be canonical.
+    pub(super) fn new(root: PathBuf) -> Self {
+        let base = root.join(VERSION);
+        Self { root, base }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub(super) fn tag(&self) -> PathBuf {
+        self.root.join("CACHEDIR.TAG")
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.base.join("index")
+    }
+
+    pub(super) fn packs(&self) -> PathBuf {
+        self.base.join("packs")
+    }
+
+    pub(super) fn pack(&self, number: PackNumber) -> PathBuf {
+        self.packs().join(number.file_name())
+    }
+
+    /// The file whose lock claims a pack: the pack itself, but where locks are mandatory (Windows)
+    /// and would shut readers out.
+    pub(super) fn pack_lock(&self, number: PackNumber) -> PathBuf {
+        let mut name = number.file_name();
+        if !cfg!(unix) {
+            name.push_str(".lock");
+        }
+        self.packs().join(name)
+    }
+
+    pub(super) fn objects(&self) -> PathBuf {
+        self.base.join("objects")
+    }
+
+    pub(super) fn object_dir(&self, digest: &Digest) -> PathBuf {
+        self.objects().join(hex::text(&digest.as_bytes()[..1]))
+    }
+
+    pub(super) fn object(&self, digest: &Digest) -> PathBuf {
+        self.object_dir(digest)
+            .join(hex::text(&digest.as_bytes()[1..]))
+    }
+
+    /// The digest that a path in `objects/` names; `None` for a foreign one.
+    pub(super) fn object_digest(dir: &OsStr, name: &OsStr) -> Option<Digest> {
+        let text = format!("{}{}", dir.to_str()?, name.to_str()?);
+        let digest: Digest = text.parse().ok()?;
+        (digest.to_string() == text).then_some(digest)
+    }
+
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.base.join("tmp")
+    }
+
+    /// The file whose lock shows that the owner of a folder in `tmp/` is alive.
+    pub(super) fn alive(folder: &Path) -> PathBuf {
+        folder.join("alive")
+    }
+
+    pub(super) fn builds(&self) -> PathBuf {
+        self.base.join("builds")
+    }
+
+    /// The lock of whoever rebuilds the index.
+    pub(super) fn rebuild_lease(&self) -> PathBuf {
+        self.builds().join("rebuild.lock")
+    }
+
+    /// The lock of whoever evicts.
+    pub(super) fn eviction_lease(&self) -> PathBuf {
+        self.builds().join("evict.lock")
+    }
+
+    /// The file that is locked where directories cannot be.
+    pub(super) fn lock_file(&self) -> PathBuf {
+        self.base.join("lock")
+    }
+}

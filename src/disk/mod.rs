@@ -1,0 +1,403 @@
+//! The disk tier: a log-structured store shared by processes.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `layout` | all path names |
+//! | `envelope`, `slot`, `header`, `table` | all byte layouts, pure |
+//! | `pack`, `object`, `index`, `tmp`, `lock` | one kind of file each |
+//! | `inner`, `bind`, `recency` | look-up, put and remove, last uses |
+//! | `survey`, `evict`, `empty` | the budget |
+//! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
+//!
+//! Three rules carry all promises: packs are the truth about keys and digests the truth about
+//! bytes, the index is never trusted; nothing that a reader may hold is ever changed; what is
+//! verified is what is served. `docs/design.md` has the argument, `docs/format.md` the bytes.
+
+mod bind;
+mod builder;
+mod clear;
+mod counters;
+mod empty;
+mod envelope;
+mod evict;
+mod flush;
+mod header;
+mod index;
+mod inner;
+mod janitor;
+mod layout;
+mod lock;
+mod object;
+mod pack;
+mod pending;
+mod rebuild;
+mod recency;
+mod slot;
+mod survey;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tmp;
+
+use crate::error::Result;
+use crate::fingerprint::Fingerprint;
+use crate::namespace::NamespaceId;
+use crate::stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
+use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
+pub use builder::{DiskStoreBuilder, Mapping};
+use counters::Counters;
+use envelope::{Envelope, Kind};
+use header::{Field, REBUILDING};
+use inner::Inner;
+use janitor::Janitor;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use builder::create_directories;
+
+const POISON: &str =
+    "the lock of keepwarm's pending writes is poisoned: a thread panicked under it";
+/// A namespace's name may be this long, in bytes.
+const LONGEST_NAME: usize = 4096;
+
+/// A directory of artifacts that outlives the process and is shared by all processes that open it.
+///
+/// Small artifacts go into append-only packs, large ones into files of their own, named by their
+/// BLAKE3. Equal bytes are stored once. Whatever happened to the directory, a get returns the
+/// exact bytes that were put under a key, or a miss.
+///
+/// Cheap to open, however much is in it. Dropping it writes what it still has to say about last
+/// uses, and gives up its packs; nothing that was put is lost by a drop, a panic or a `kill -9`.
+/// Only a power cut needs a [`flush`](Store::flush) before it.
+///
+/// ```
+/// use keepwarm::{DiskStore, Fingerprint, Store, StoreExt};
+///
+/// let dir = tempfile::tempdir()?;
+/// let key = Fingerprint::builder("demo").field("n", "1").finish();
+/// {
+///     let store = DiskStore::open(dir.path())?;
+///     store.put_bytes(&key, vec![1, 2, 3])?;
+///     store.flush()?;
+/// }
+/// let store = DiskStore::open(dir.path())?;
+/// assert_eq!(store.get_artifact(&key)?.unwrap().as_slice(), [1, 2, 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct DiskStore {
+    inner: Arc<Inner>,
+    janitor: Janitor,
+}
+
+impl DiskStore {
+    /// Opens (or creates) the directory at `path` with the defaults of [`DiskStore::builder`].
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be created or written, is something else, was written by a newer
+    /// version, or lies on a network file system.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::open(dir.path().join("cache"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path)
+    }
+
+    /// Settings for a store.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::builder().byte_budget(1 << 30).open(dir.path())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder() -> DiskStoreBuilder {
+        DiskStoreBuilder::default()
+    }
+
+    fn new(inner: Inner) -> Self {
+        let store = Self {
+            inner: Arc::new(inner),
+            janitor: Janitor::default(),
+        };
+        if store.inner.index().has_flag(REBUILDING) {
+            store.wake();
+        }
+        store
+    }
+
+    fn wake(&self) {
+        self.janitor.wake(&self.inner);
+    }
+
+    /// The directory, as a canonical path.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::open(dir.path())?;
+    /// assert!(store.path().is_dir());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn path(&self) -> &Path {
+        self.inner.files.layout.root()
+    }
+
+    /// What a power cut now would put at risk; nothing is unwritten in a disk store.
+    ///
+    /// ```
+    /// # use keepwarm::Store;
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::open(dir.path())?;
+    /// store.flush()?;
+    /// assert!(store.durability().survives_a_power_cut());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn durability(&self) -> Durability {
+        let pending = self.inner.pending.lock().expect(POISON);
+        Durability {
+            unsynced_files: pending.files(),
+            failed_writes: pending.failed,
+            ..Durability::default()
+        }
+    }
+
+    /// Whether the index was lost and is being rebuilt: until that is done, some of what is in the
+    /// directory is not found, and removals wait.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = keepwarm::DiskStore::open(dir.path())?;
+    /// while store.is_rebuilding() {
+    ///     std::thread::yield_now();
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_rebuilding(&self) -> bool {
+        self.inner.index().has_flag(REBUILDING)
+    }
+
+    /// Keeps the name of a namespace in the directory, and gives its id.
+    ///
+    /// Any string is a name; of one longer than 4,096 bytes the beginning is kept, while the id is
+    /// that of the whole.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = keepwarm::DiskStore::open(dir.path())?;
+    /// let id = store.register_namespace("driver 1")?;
+    /// assert_eq!(store.namespace_name(id)?.as_deref(), Some("driver 1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn register_namespace(&self, name: &str) -> Result<NamespaceId> {
+        let id = NamespaceId::of(name);
+        if self.namespace_name(id)?.is_some() {
+            return Ok(id);
+        }
+        let mut end = name.len().min(LONGEST_NAME);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        let kept = &name.as_bytes()[..end];
+        let envelope = Envelope {
+            kind: Kind::Namespace,
+            generation: self.inner.next_generation(&self.inner.index()),
+            key: name_key(id),
+            digest: crate::digest::Digest::of(kept),
+            length: kept.len() as u64,
+            namespace: id,
+            build_cost: Duration::ZERO,
+        };
+        self.inner.put_name(&envelope, kept)?;
+        self.wake();
+        Ok(id)
+    }
+
+    /// The name of a namespace that was [registered](Self::register_namespace).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = keepwarm::DiskStore::open(dir.path())?;
+    /// assert_eq!(store.namespace_name(keepwarm::NamespaceId::of("unknown"))?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn namespace_name(&self, id: NamespaceId) -> Result<Option<String>> {
+        let index = self.inner.index();
+        let io = |e| self.inner.error("read the name of a namespace", e);
+        let Some(found) = self
+            .inner
+            .bindings(&index, &name_key(id))
+            .map_err(io)?
+            .live
+            .pop()
+        else {
+            return Ok(None);
+        };
+        let Envelope {
+            kind,
+            length,
+            digest,
+            ..
+        } = found.envelope;
+        if kind != Kind::Namespace || length > LONGEST_NAME as u64 {
+            return Ok(None);
+        }
+        let name = found
+            .pack
+            .payload(found.slot.place.offset(), length, &digest)
+            .map_err(io)?;
+        Ok(name.and_then(|bytes| String::from_utf8(bytes.into_vec()).ok()))
+    }
+
+    fn refuse(&self, key: &Fingerprint, entry: Entry, status: PutStatus) -> Result<PutOutcome> {
+        let older = self
+            .inner
+            .get(key)?
+            .map(|(artifact, _)| artifact.len() as u64);
+        let removed = self.inner.remove(key)?;
+        let mut outcome = PutOutcome::new(status);
+        if let (true, Some(bytes)) = (removed, older) {
+            let reason = EvictionReason::RejectedPut;
+            outcome
+                .evictions
+                .push(Eviction::new(Tier::Disk, reason, 1, bytes, Duration::ZERO));
+        }
+        outcome.displaced.push(Displaced::new(*key, entry));
+        Ok(outcome)
+    }
+
+    fn count_failure<T>(&self, done: Result<T>) -> Result<T> {
+        if done.is_err() {
+            Counters::add(&self.inner.counters.failed_puts, 1);
+            let mut pending = self.inner.pending.lock().expect(POISON);
+            pending.failed = pending.failed.saturating_add(1);
+        }
+        done
+    }
+}
+
+/// The key under which a namespace's name is kept; no builder makes it.
+fn name_key(id: NamespaceId) -> Fingerprint {
+    let mut bytes = [0; 32];
+    bytes[..24].copy_from_slice(b"keepwarm namespace name\0");
+    bytes[24..].copy_from_slice(&id.as_u64().to_le_bytes());
+    Fingerprint::from_bytes(bytes)
+}
+
+impl Store for DiskStore {
+    fn get(&self, key: &Fingerprint) -> Result<Option<Entry>> {
+        let counters = &self.inner.counters;
+        Counters::add(&counters.lookups, 1);
+        let Some((artifact, binding)) = self.inner.get(key)? else {
+            return Ok(None);
+        };
+        Counters::add(&counters.hits, 1);
+        self.inner.note_use(&self.inner.index(), &binding);
+        self.wake();
+        let mut entry = Entry::from(artifact);
+        entry.namespace = binding.envelope.namespace;
+        entry.build_cost = binding.envelope.build_cost;
+        Ok(Some(entry))
+    }
+
+    fn contains(&self, key: &Fingerprint) -> Result<bool> {
+        let found = self.inner.bindings(&*self.inner.live_index()?, key);
+        let found = found.map_err(|e| self.inner.error("look up a key", e))?;
+        Ok(found
+            .live
+            .iter()
+            .any(|binding| binding.envelope.kind != Kind::Namespace))
+    }
+
+    fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
+        let inner = &self.inner;
+        if inner.limits.bytes == 0 || inner.limits.entries == 0 {
+            Counters::add(&inner.counters.puts, 1);
+            let mut outcome = PutOutcome::new(PutStatus::Stored);
+            outcome.displaced.push(Displaced::new(*key, entry));
+            return Ok(outcome);
+        }
+        let length = entry.artifact.len() as u64;
+        if length > inner.limits.bytes {
+            Counters::add(&inner.counters.rejected_puts, 1);
+            let rejected = PutStatus::Rejected(Rejection::TooLarge);
+            return self.count_failure(self.refuse(key, entry, rejected));
+        }
+        let stored = self.count_failure(inner.put(key, &entry))?;
+        Counters::add(&inner.counters.puts, 1);
+        self.wake();
+        let status = if stored {
+            PutStatus::Stored
+        } else {
+            PutStatus::AlreadyStored
+        };
+        let mut outcome = PutOutcome::new(status);
+        match inner.enforce() {
+            Ok(evictions) => outcome.evictions = evictions,
+            // The entry is stored; the budget is tried again by the next put.
+            Err(_) => Counters::add(&inner.counters.internal_errors, 1),
+        }
+        Ok(outcome)
+    }
+
+    fn remove(&self, key: &Fingerprint) -> Result<bool> {
+        self.inner.remove(key)
+    }
+
+    fn touch(&self, keys: &[Fingerprint]) -> Result<()> {
+        self.inner.touch(keys)
+    }
+
+    fn clear(&self) -> Result<()> {
+        self.inner.clear()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.inner.flush()
+    }
+
+    fn stats(&self) -> StoreStats {
+        let c = &self.inner.counters;
+        let read = Counters::read;
+        let index = self.inner.index();
+        let (lookups, hits) = (read(&c.lookups), read(&c.hits));
+        StoreStats {
+            tier: Tier::Disk,
+            lookups,
+            hits,
+            misses: lookups.saturating_sub(hits),
+            puts: read(&c.puts),
+            rejected_puts: read(&c.rejected_puts),
+            failed_puts: read(&c.failed_puts),
+            evictions: read(&c.evictions),
+            evicted_bytes: read(&c.evicted_bytes),
+            deduplicated_bytes: read(&c.deduplicated_bytes),
+            written_bytes: read(&c.written_bytes),
+            rewritten_bytes: read(&c.rewritten_bytes),
+            flushes: read(&c.flushes),
+            flush_errors: read(&c.flush_errors),
+            corrupt: read(&c.corrupt),
+            entries: index.field(Field::Entries),
+            cached_bytes: index.field(Field::DiskBytes),
+            ..StoreStats::default()
+        }
+    }
+}
+
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        if !self.inner.is_own_process() {
+            // All of it, locks included, belongs to the parent.
+            self.inner.abandon();
+            return;
+        }
+        self.janitor.stop();
+        // Hints only; what was put is on disk already.
+        self.inner.write_touches().ok();
+        self.inner.release_packs(Duration::ZERO);
+        self.inner.tmp.remove(&self.inner.files);
+    }
+}

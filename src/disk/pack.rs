@@ -1,0 +1,436 @@
+//! Packs: append-only logs of bindings and small payloads.
+//!
+//! A pack is read through a mapping (or `pread`), appended to by the one process that holds its
+//! lock, and unlinked whole by who holds its lock. Its bytes never change once written, but for
+//! the dead word of an envelope.
+
+use super::envelope::{
+    self, ALIGN, CheckKey, DEAD, DEAD_WORD, Envelope, MAX_PACK, PACK_HEADER, SIZE,
+};
+use super::layout::{Layout, PackNumber};
+use super::slot::Place;
+use crate::digest::Digest;
+use crate::sys::mapping::SharedMap;
+use crate::sys::{Access, FileSystem, Meta, RawFile};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
+const STEP: usize = 16 << 10;
+
+/// An open pack.
+#[derive(Debug)]
+pub(super) struct Pack {
+    pub(super) number: PackNumber,
+    id: [u8; 16],
+    file: Arc<dyn RawFile>,
+    map: Option<SharedMap>,
+    /// A length that `fstat` has seen.
+    seen: AtomicU64,
+}
+
+/// What the files of a directory are opened with.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) layout: Layout,
+    pub(super) check: CheckKey,
+    /// Whether packs are mapped.
+    pub(super) map: bool,
+}
+
+impl Pack {
+    /// Opens the pack called `number`; `None` if there is none, or something else has its name.
+    pub(super) fn open(files: &Files, number: PackNumber) -> io::Result<Option<Arc<Self>>> {
+        let path = files.layout.pack(number);
+        let opened = match files.fs.open(&path, Access::Write) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                files.fs.open(&path, Access::Read)
+            }
+            opened => opened,
+        };
+        match opened {
+            Ok(file) => Self::from_file(files, number, file),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn from_file(
+        files: &Files,
+        number: PackNumber,
+        file: Arc<dyn RawFile>,
+    ) -> io::Result<Option<Arc<Self>>> {
+        let len = file.meta()?.id.len;
+        if len < PACK_HEADER as u64 {
+            return Ok(None);
+        }
+        let mut header = [0; PACK_HEADER];
+        file.read_at(&mut header, 0)?;
+        let Some(id) = envelope::decode_pack_header(&header, &files.check, number) else {
+            return Ok(None);
+        };
+        // On Unix a mapping may reach beyond the end of the file, so that one serves the pack
+        // while it grows; elsewhere what lies beyond is read.
+        let mapped = if cfg!(unix) {
+            MAX_PACK
+        } else {
+            len.min(MAX_PACK)
+        };
+        let mapped = usize::try_from(mapped).unwrap_or(0);
+        let map = if files.map {
+            file.map_shared(mapped).ok()
+        } else {
+            None
+        };
+        Ok(Some(Arc::new(Self {
+            number,
+            id,
+            file,
+            map,
+            seen: AtomicU64::new(len),
+        })))
+    }
+
+    /// Its length now, in bytes.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        let len = self.file.meta()?.id.len;
+        self.seen.store(len, Ordering::Relaxed);
+        Ok(len)
+    }
+
+    /// Whether the file still has a name, as far as the file itself knows.
+    pub(super) fn is_linked(&self) -> io::Result<bool> {
+        Ok(self.file.meta()?.links > 0)
+    }
+
+    /// Whether the file at the pack's path is this one.
+    pub(super) fn is_named(&self, files: &Files) -> io::Result<bool> {
+        match files.fs.stat(&files.layout.pack(self.number)) {
+            Ok(named) => Ok(self.file.meta()?.same_file(&named)),
+            Err(e) if is_absent(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the pack reaches to `end`.
+    fn reaches(&self, end: u64) -> io::Result<bool> {
+        Ok(end <= MAX_PACK && (end <= self.seen.load(Ordering::Relaxed) || end <= self.len()?))
+    }
+
+    /// Fills `buf` from `offset`; the range was seen to be inside the file.
+    fn copy(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if let Some(map) = &self.map {
+            let at = usize::try_from(offset).unwrap_or(usize::MAX);
+            if map.copy_to(at, buf).is_some() {
+                return Ok(());
+            }
+        }
+        self.file.read_at(buf, offset)
+    }
+
+    /// The envelope at `offset`, and whether it is live; `None` if none was written there.
+    pub(super) fn envelope(
+        &self,
+        check: &CheckKey,
+        offset: u64,
+    ) -> io::Result<Option<(Envelope, bool)>> {
+        let mut bytes = [0; SIZE];
+        if offset < PACK_HEADER as u64 || !self.reaches(offset.saturating_add(SIZE as u64))? {
+            return Ok(None);
+        }
+        self.copy(offset, &mut bytes)?;
+        Ok(Envelope::decode(&bytes, check, &self.id, offset))
+    }
+
+    /// Whether an envelope may start at `offset`: four bytes are read instead of 128.
+    pub(super) fn may_start(&self, offset: u64) -> io::Result<bool> {
+        let mut bytes = [0; 4];
+        if !self.reaches(offset.saturating_add(SIZE as u64))? {
+            return Ok(false);
+        }
+        self.copy(offset, &mut bytes)?;
+        Ok(envelope::may_start(&bytes))
+    }
+
+    /// A copy of the payload of the envelope at `offset`; `None` unless its digest is `digest`.
+    pub(super) fn payload(
+        &self,
+        offset: u64,
+        length: u64,
+        digest: &Digest,
+    ) -> io::Result<Option<Box<[u8]>>> {
+        let start = offset.saturating_add(SIZE as u64);
+        // Seen to be in the file before anything is allocated.
+        if !self.reaches(start.saturating_add(length))? {
+            return Ok(None);
+        }
+        let Ok(length) = usize::try_from(length) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; length].into_boxed_slice();
+        let mut hasher = blake3::Hasher::new();
+        let mut at = start;
+        for step in bytes.chunks_mut(STEP) {
+            self.copy(at, step)?;
+            hasher.update(step);
+            at += step.len() as u64;
+        }
+        let valid = hasher.finalize().as_bytes() == digest.as_bytes();
+        Ok(valid.then_some(bytes))
+    }
+
+    /// Whether the payload of the envelope at `offset` is exactly `bytes`.
+    pub(super) fn payload_is(&self, offset: u64, bytes: &[u8]) -> io::Result<bool> {
+        let start = offset.saturating_add(SIZE as u64);
+        if !self.reaches(start.saturating_add(bytes.len() as u64))? {
+            return Ok(false);
+        }
+        let mut buf = [0; 4096];
+        let mut at = start;
+        for step in bytes.chunks(buf.len()) {
+            let part = &mut buf[..step.len()];
+            self.copy(at, part)?;
+            if part != step {
+                return Ok(false);
+            }
+            at += step.len() as u64;
+        }
+        Ok(true)
+    }
+
+    /// Marks the binding at `offset` dead. The caller has just decoded the envelope there.
+    pub(super) fn mark_dead(&self, offset: u64) -> io::Result<()> {
+        self.file.write_at(&DEAD, offset + DEAD_WORD)
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Every valid envelope with its offset and whether it is live, resynchronising after torn ones.
+    pub(super) fn walk(
+        &self,
+        check: &CheckKey,
+        mut each: impl FnMut(u64, Envelope, bool),
+    ) -> io::Result<()> {
+        let len = self.len()?.min(MAX_PACK);
+        let mut offset = PACK_HEADER as u64;
+        while offset + SIZE as u64 <= len {
+            let found = if self.may_start(offset)? {
+                self.envelope(check, offset)?
+            } else {
+                None
+            };
+            offset += match found {
+                Some((envelope, live)) => {
+                    let record = envelope::record_len(envelope.kind, envelope.length);
+                    let record = record.unwrap_or(ALIGN);
+                    // The padding of the last record may be missing, its payload may not.
+                    let payload = if envelope.kind.carries_payload() {
+                        envelope.length
+                    } else {
+                        0
+                    };
+                    if offset + SIZE as u64 + payload <= len {
+                        each(offset, envelope, live);
+                    }
+                    record
+                }
+                None => ALIGN,
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error of `open` or `stat` means that there is no such file of ours: missing, or
+/// something else (a symlink, a directory, a FIFO) has its name.
+pub(super) fn is_absent(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::InvalidInput
+    ) || is_special(e)
+}
+
+/// What opening a socket or a device without driver says on Unix.
+#[cfg(unix)]
+fn is_special(e: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = e.raw_os_error();
+    [Errno::NXIO, Errno::NODEV, Errno::LOOP]
+        .iter()
+        .any(|n| code == Some(n.raw_os_error()))
+}
+
+#[cfg(not(unix))]
+fn is_special(_: &io::Error) -> bool {
+    false
+}
+
+/// A pack that this process holds the lock of, and so may append to.
+#[derive(Debug)]
+pub(super) struct OwnedPack {
+    pub(super) pack: Arc<Pack>,
+    /// The file whose lock is held until the drop.
+    lock: Arc<dyn RawFile>,
+    end: u64,
+    /// No more than this many bytes.
+    limit: u64,
+    buffer: Vec<u8>,
+}
+
+impl OwnedPack {
+    /// Creates a pack and claims it.
+    pub(super) fn create(files: &Files, limit: u64) -> io::Result<Self> {
+        loop {
+            let mut id = [0; 16];
+            id.copy_from_slice(&random_bytes()[..16]);
+            let number = PackNumber::of(&id);
+            let file = match files.fs.open(&files.layout.pack(number), Access::CreateNew) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                opened => opened?,
+            };
+            let lock = lock_of(files, number, &file)?;
+            // Nobody else can have claimed it: without a header it is no pack yet.
+            if !lock.try_lock()? {
+                continue;
+            }
+            let header = envelope::encode_pack_header(&files.check, &id);
+            let done = file
+                .write_at(&header, 0)
+                .and_then(|()| Pack::from_file(files, number, Arc::clone(&file)));
+            match done {
+                Ok(Some(pack)) => {
+                    let end = PACK_HEADER as u64;
+                    return Ok(Self {
+                        pack,
+                        lock,
+                        end,
+                        limit,
+                        buffer: Vec::new(),
+                    });
+                }
+                Ok(None) => return Err(io::ErrorKind::InvalidData.into()),
+                Err(e) => {
+                    // Best effort: a headless file is swept later.
+                    files.fs.remove_file(&files.layout.pack(number)).ok();
+                    return Err(e);
+                }
+            }
+        }
+    }
+
+    /// Claims an existing pack; `None` if somebody holds it or it is gone or no pack.
+    pub(super) fn claim(files: &Files, number: PackNumber, limit: u64) -> io::Result<Option<Self>> {
+        let path = files.layout.pack(number);
+        let file = match files.fs.open(&path, Access::Write) {
+            Ok(file) => file,
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let lock = lock_of(files, number, &file)?;
+        if !lock.try_lock()? {
+            return Ok(None);
+        }
+        // It may have been unlinked between open and lock.
+        let Some(pack) = Pack::from_file(files, number, file)? else {
+            return Ok(None);
+        };
+        if !pack.is_named(files)? {
+            return Ok(None);
+        }
+        let end = pack.len()?.next_multiple_of(ALIGN);
+        Ok(Some(Self {
+            pack,
+            lock,
+            end,
+            limit,
+            buffer: Vec::new(),
+        }))
+    }
+
+    /// Whether a record of `len` bytes still fits.
+    pub(super) fn fits(&self, len: u64) -> bool {
+        self.end.saturating_add(len) <= self.limit
+    }
+
+    /// Appends a record; tells where it is. On failure the pack must not be appended to again.
+    pub(super) fn append(
+        &mut self,
+        check: &CheckKey,
+        envelope: &Envelope,
+        payload: &[u8],
+    ) -> io::Result<Place> {
+        let offset = self.end;
+        self.buffer.clear();
+        self.buffer
+            .extend_from_slice(&envelope.encode(check, &self.pack.id, offset));
+        self.buffer.extend_from_slice(payload);
+        let padded = self.buffer.len().next_multiple_of(ALIGN as usize);
+        self.buffer.resize(padded, 0);
+        // What a failed write left behind stays: it is beyond what anybody was told of.
+        self.end += padded as u64;
+        self.pack.file.write_at(&self.buffer, offset)?;
+        self.pack.seen.fetch_max(self.end, Ordering::Relaxed);
+        Ok(Place::new(self.pack.number, offset))
+    }
+}
+
+impl Drop for OwnedPack {
+    fn drop(&mut self) {
+        // The file stays open for readers, so the lock has to be given up by hand. If that fails
+        // the pack stays claimed until the process ends: nobody waits for it.
+        self.lock.unlock().ok();
+    }
+}
+
+/// The file whose lock claims a pack: on Unix the pack itself.
+fn lock_of(
+    files: &Files,
+    number: PackNumber,
+    file: &Arc<dyn RawFile>,
+) -> io::Result<Arc<dyn RawFile>> {
+    if cfg!(unix) {
+        return Ok(Arc::clone(file));
+    }
+    files
+        .fs
+        .open(&files.layout.pack_lock(number), Access::Create)
+}
+
+/// 32 bytes that no other call in any process gives: a hash over `RandomState`s, which the
+/// standard library seeds from the operating system.
+pub(super) fn random_bytes() -> [u8; 32] {
+    use std::hash::{BuildHasher as _, RandomState};
+    let mut hasher = blake3::Hasher::new();
+    for i in 0_u64..4 {
+        hasher.update(&RandomState::new().hash_one(i).to_le_bytes());
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    hasher.update(&now.unwrap_or_default().as_nanos().to_le_bytes());
+    hasher.update(&u64::from(std::process::id()).to_le_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// The packs of a directory by number; foreign names are skipped.
+pub(super) fn list(files: &Files) -> io::Result<Vec<(PackNumber, Meta)>> {
+    let names = match files.fs.read_dir(&files.layout.packs()) {
+        Err(e) if is_absent(&e) => return Ok(Vec::new()),
+        names => names?,
+    };
+    let mut found = Vec::new();
+    for number in names.iter().filter_map(|name| PackNumber::parse(name)) {
+        match files.fs.stat(&files.layout.pack(number)) {
+            Ok(meta) if meta.is_file => found.push((number, meta)),
+            Ok(_) => {}
+            Err(e) if is_absent(&e) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}

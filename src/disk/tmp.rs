@@ -1,0 +1,133 @@
+//! The folder in `tmp/` where a handle writes what it is about to publish.
+//!
+//! A lock on the file `alive` in it shows that its owner lives; folders whose lock can be had are
+//! left over from a process that died, and are removed.
+
+use super::layout::Layout;
+use super::pack::{Files, is_absent, random_bytes};
+use crate::hex;
+use crate::sys::{Access, RawFile};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+use tempfile::NamedTempFile;
+
+/// A folder without a lock file is left alone for this long: its owner may be making one.
+const GRACE: Duration = Duration::from_secs(3600);
+const POISON: &str =
+    "the lock of keepwarm's temporary folder is poisoned: a thread panicked under it";
+
+/// A file being written; it is removed when dropped unless it was published.
+pub(super) type TempFile = NamedTempFile<Arc<dyn RawFile>>;
+
+/// This handle's folder, made when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct TempFolder(Mutex<Option<Folder>>);
+
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    /// Holds the lock.
+    alive: Arc<dyn RawFile>,
+}
+
+impl TempFolder {
+    /// A new file in the folder.
+    pub(super) fn file(&self, files: &Files, access: Access) -> io::Result<TempFile> {
+        let folder = self.path(files)?;
+        let make = |folder: &Path| {
+            tempfile::Builder::new()
+                .prefix("")
+                .make_in(folder, |path| files.fs.open(path, access))
+        };
+        match make(&folder) {
+            // Somebody deleted the folder (and perhaps all of the directory).
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.0.lock().expect(POISON).take();
+                make(&self.path(files)?)
+            }
+            made => made,
+        }
+    }
+
+    /// A name in the folder that nothing has.
+    pub(super) fn unused_name(&self, files: &Files) -> io::Result<PathBuf> {
+        Ok(self.path(files)?.join(hex::text(&random_bytes()[..8])))
+    }
+
+    /// Tells that a file was renamed, so that there is nothing to remove.
+    #[expect(
+        clippy::unused_self,
+        reason = "reads as a step in the life of a file of this folder"
+    )]
+    pub(super) fn published(&self, temp: TempFile) {
+        let (_, mut path) = temp.into_parts();
+        path.disable_cleanup(true);
+    }
+
+    fn path(&self, files: &Files) -> io::Result<PathBuf> {
+        let mut folder = self.0.lock().expect(POISON);
+        if let Some(folder) = &*folder {
+            return Ok(folder.path.clone());
+        }
+        let made = create(files)?;
+        Ok(folder.insert(made).path.clone())
+    }
+
+    /// Removes the folder. Only for the process that made it.
+    pub(super) fn remove(&self, files: &Files) {
+        if let Some(folder) = self.0.lock().expect(POISON).take() {
+            // Best effort: what stays is swept by the next process.
+            files.fs.remove_tree(&folder.path).ok();
+            folder.alive.unlock().ok();
+        }
+    }
+
+    /// Gives the folder up without touching it: it belongs to the parent of this process.
+    pub(super) fn forget(&self) {
+        if let Ok(mut folder) = self.0.lock() {
+            folder.take();
+        }
+    }
+}
+
+fn create(files: &Files) -> io::Result<Folder> {
+    files.fs.create_dir(&files.layout.tmp())?;
+    loop {
+        let path = files.layout.tmp().join(hex::text(&random_bytes()[..12]));
+        files.fs.create_dir(&path)?;
+        let alive = files.fs.open(&Layout::alive(&path), Access::CreateNew)?;
+        // A sweeper may have had the lock first; then the folder is its to remove.
+        if alive.try_lock()? {
+            return Ok(Folder { path, alive });
+        }
+    }
+}
+
+/// Removes what dead processes left in `tmp/`. Best effort.
+pub(super) fn sweep(files: &Files) {
+    let Ok(names) = files.fs.read_dir(&files.layout.tmp()) else {
+        return;
+    };
+    for name in names {
+        let path = files.layout.tmp().join(name);
+        if is_left_over(files, &path) {
+            files.fs.remove_tree(&path).ok();
+        }
+    }
+}
+
+fn is_left_over(files: &Files, path: &Path) -> bool {
+    match files.fs.open(&Layout::alive(path), Access::Write) {
+        // The lock is given up again when `alive` is dropped.
+        Ok(alive) => alive.try_lock().unwrap_or(false),
+        Err(e) if is_absent(&e) => files.fs.stat(path).is_ok_and(|meta| {
+            let age = meta
+                .modified
+                .and_then(|at| SystemTime::now().duration_since(at).ok());
+            !meta.is_dir || age.is_some_and(|age| age > GRACE)
+        }),
+        Err(_) => false,
+    }
+}

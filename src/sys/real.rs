@@ -1,0 +1,454 @@
+//! The real file system.
+//!
+//! On Unix every path is resolved without following a symlink: by `openat2` on Linux, elsewhere
+//! (and where a sandbox forbids it) by opening one component after the other. The root is
+//! canonical when it gets here, so a symlink anywhere in a path was put there afterwards.
+
+use super::mapping::{ObjectMap, SharedMap};
+use super::{Access, FileId, FileSystem, Meta, RawFile};
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Files of the operating system.
+#[derive(Debug)]
+pub(crate) struct RealFs;
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl RawFile for RealFile {
+    fn meta(&self) -> io::Result<Meta> {
+        self.0.metadata().map(|m| meta(&m))
+    }
+
+    #[cfg(unix)]
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        use std::os::windows::fs::FileExt as _;
+        while !buf.is_empty() {
+            let n = self.0.seek_read(buf, offset)?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            buf = &mut buf[n..];
+            offset += n as u64;
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.0, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
+        use std::os::windows::fs::FileExt as _;
+        while !buf.is_empty() {
+            let n = self.0.seek_write(buf, offset)?;
+            if n == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            buf = &buf[n..];
+            offset += n as u64;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match fs4::FileExt::try_lock(&self.0) {
+            Ok(()) => Ok(true),
+            Err(fs4::TryLockError::WouldBlock) => Ok(false),
+            Err(fs4::TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        fs4::FileExt::unlock(&self.0)
+    }
+
+    fn map_shared(&self, len: usize) -> io::Result<SharedMap> {
+        SharedMap::new(&self.0, len)
+    }
+
+    fn map_object(&self, len: usize) -> io::Result<ObjectMap> {
+        ObjectMap::new(&self.0, len)
+    }
+}
+
+fn meta(metadata: &Metadata) -> Meta {
+    #[cfg(unix)]
+    let (device, inode, links) = {
+        use std::os::unix::fs::MetadataExt as _;
+        (metadata.dev(), metadata.ino(), metadata.nlink())
+    };
+    #[cfg(not(unix))]
+    let (device, inode, links) = (0, 0, 1);
+    Meta {
+        id: FileId {
+            device,
+            inode,
+            len: metadata.len(),
+        },
+        links,
+        is_file: metadata.is_file(),
+        is_dir: metadata.is_dir(),
+        modified: metadata.modified().ok(),
+    }
+}
+
+fn regular(file: File) -> io::Result<Arc<dyn RawFile>> {
+    if file.metadata()?.is_file() {
+        return Ok(Arc::new(RealFile(file)));
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "not a regular file",
+    ))
+}
+
+/// Opens a regular file for a user, following no symlink.
+pub(crate) fn open_for_reading(path: &Path) -> io::Result<(File, FileId)> {
+    let file = platform::open(path, Access::Read)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    Ok((file, meta(&metadata).id))
+}
+
+impl FileSystem for RealFs {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn RawFile>> {
+        regular(platform::open(path, access)?)
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn RawFile>> {
+        Ok(Arc::new(RealFile(platform::open_dir(path)?)))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        match platform::create_dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                if self.stat(path)?.is_dir {
+                    return Ok(());
+                }
+                Err(io::Error::new(
+                    io::ErrorKind::NotADirectory,
+                    "not a directory",
+                ))
+            }
+            done => done,
+        }
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Meta> {
+        platform::stat(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        platform::read_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        platform::rename(from, to)
+    }
+
+    fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<bool> {
+        match platform::rename_no_replace(from, to) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        platform::remove_file(path)
+    }
+
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        // `remove_dir_all` follows no symlink below `path` (and `path` itself is checked here).
+        if self.stat(path)?.is_dir {
+            return std::fs::remove_dir_all(path);
+        }
+        self.remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        platform::sync_dir(path)
+    }
+}
+
+#[cfg(unix)]
+mod platform {
+    use super::{Access, Meta};
+    use crate::sys::FileId;
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+    use std::ffi::{OsStr, OsString};
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::ffi::OsStringExt as _;
+    use std::path::{Component, Path};
+    use std::time::{Duration, SystemTime};
+
+    const BASE: OFlags = OFlags::CLOEXEC
+        .union(OFlags::NOFOLLOW)
+        .union(OFlags::NONBLOCK)
+        .union(OFlags::NOCTTY);
+
+    pub(super) fn open(path: &Path, access: Access) -> io::Result<File> {
+        let (flags, mode) = match access {
+            Access::Read => (OFlags::RDONLY, 0),
+            Access::Write => (OFlags::RDWR, 0),
+            Access::Create => (OFlags::RDWR | OFlags::CREATE, 0o600),
+            Access::CreateNew => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, 0o600),
+            Access::CreateReadOnly => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, 0o444),
+        };
+        resolve(path, BASE | flags, Mode::from_raw_mode(mode)).map(File::from)
+    }
+
+    pub(super) fn open_dir(path: &Path) -> io::Result<File> {
+        resolve(path, BASE | OFlags::DIRECTORY, Mode::empty()).map(File::from)
+    }
+
+    /// Opens without following a symlink in any component.
+    fn resolve(path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            use rustix::fs::{ResolveFlags, openat2};
+            use rustix::io::Errno;
+            let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            loop {
+                match openat2(CWD, path, flags, mode, how) {
+                    // Too old a kernel, or a sandbox that does not know the call.
+                    Err(Errno::NOSYS | Errno::PERM) => break,
+                    Err(Errno::INTR | Errno::AGAIN) => {}
+                    done => return Ok(done?),
+                }
+            }
+        }
+        let (dir, name) = walk(path)?;
+        Ok(rustix::fs::openat(&dir, name, flags, mode)?)
+    }
+
+    /// The parent of `path`, opened component by component, and the last name.
+    fn walk(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
+        let (parent, name) = split(path)?;
+        let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+        let mut dir = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
+        for component in parent.components() {
+            if let Component::Normal(next) = component {
+                dir = rustix::fs::openat(&dir, next, flags, Mode::empty())?;
+            }
+        }
+        Ok((dir, name))
+    }
+
+    fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+        path.parent()
+            .zip(path.file_name())
+            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// The parent of `path` as a handle, and the last name.
+    fn parent(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
+        let (parent, name) = split(path)?;
+        Ok((
+            resolve(parent, BASE | OFlags::DIRECTORY, Mode::empty())?,
+            name,
+        ))
+    }
+
+    pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+        let (dir, name) = parent(path)?;
+        Ok(rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700))?)
+    }
+
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::cast_lossless,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        trivial_numeric_casts,
+        reason = "the types of `stat`'s fields differ from platform to platform"
+    )]
+    pub(super) fn stat(path: &Path) -> io::Result<Meta> {
+        let (dir, name) = parent(path)?;
+        let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+        let since = Duration::new(stat.st_mtime.max(0) as u64, stat.st_mtime_nsec as u32);
+        Ok(Meta {
+            id: FileId {
+                device: stat.st_dev as u64,
+                inode: stat.st_ino as u64,
+                len: stat.st_size.max(0) as u64,
+            },
+            links: stat.st_nlink as u64,
+            is_file: kind.is_file(),
+            is_dir: kind.is_dir(),
+            modified: SystemTime::UNIX_EPOCH.checked_add(since),
+        })
+    }
+
+    pub(super) fn read_dir(path: &Path) -> io::Result<Vec<OsString>> {
+        let dir = resolve(path, BASE | OFlags::DIRECTORY, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(dir)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
+    pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+        let (from_dir, from_name) = parent(from)?;
+        let (to_dir, to_name) = parent(to)?;
+        Ok(rustix::fs::renameat(
+            &from_dir, from_name, &to_dir, to_name,
+        )?)
+    }
+
+    pub(super) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+        let (from_dir, from_name) = parent(from)?;
+        let (to_dir, to_name) = parent(to)?;
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        {
+            use rustix::fs::{RenameFlags, renameat_with};
+            use rustix::io::Errno;
+            let flags = RenameFlags::NOREPLACE;
+            match renameat_with(&from_dir, from_name, &to_dir, to_name, flags) {
+                // A file system or kernel that does not know the flag.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                done => return Ok(done?),
+            }
+        }
+        rustix::fs::linkat(&from_dir, from_name, &to_dir, to_name, AtFlags::empty())?;
+        Ok(rustix::fs::unlinkat(
+            &from_dir,
+            from_name,
+            AtFlags::empty(),
+        )?)
+    }
+
+    pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+        let (dir, name) = parent(path)?;
+        Ok(rustix::fs::unlinkat(&dir, name, AtFlags::empty())?)
+    }
+
+    pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+        open_dir(path)?.sync_all()
+    }
+}
+
+#[cfg(windows)]
+mod platform {
+    use super::{Access, Meta, meta};
+    use std::ffi::OsString;
+    use std::fs::{self, File};
+    use std::io;
+    use std::os::windows::fs::OpenOptionsExt as _;
+    use std::path::Path;
+
+    /// Opens a reparse point (a symlink) itself, which then is no regular file.
+    const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+    /// Lets a directory be opened.
+    const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
+
+    /// Refuses a reparse point in the three names below the root that a path can have.
+    fn check_parents(path: &Path) -> io::Result<()> {
+        for parent in path.ancestors().skip(1).take(3) {
+            if fs::symlink_metadata(parent)?.is_symlink() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "a link in the path",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn open(path: &Path, access: Access) -> io::Result<File> {
+        check_parents(path)?;
+        let mut options = File::options();
+        options
+            .read(true)
+            .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+        match access {
+            Access::Read => {}
+            Access::Write => {
+                options.write(true);
+            }
+            Access::Create => {
+                options.write(true).create(true).truncate(false);
+            }
+            Access::CreateNew | Access::CreateReadOnly => {
+                options.write(true).create_new(true);
+            }
+        }
+        options.open(path)
+    }
+
+    pub(super) fn open_dir(path: &Path) -> io::Result<File> {
+        check_parents(path)?;
+        File::options()
+            .read(true)
+            .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
+            .open(path)
+    }
+
+    pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+        check_parents(path)?;
+        fs::create_dir(path)
+    }
+
+    pub(super) fn stat(path: &Path) -> io::Result<Meta> {
+        check_parents(path)?;
+        fs::symlink_metadata(path).map(|m| meta(&m))
+    }
+
+    pub(super) fn read_dir(path: &Path) -> io::Result<Vec<OsString>> {
+        check_parents(path)?;
+        fs::read_dir(path)?
+            .map(|entry| entry.map(|e| e.file_name()))
+            .collect()
+    }
+
+    pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+        check_parents(to)?;
+        fs::rename(from, to)
+    }
+
+    pub(super) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+        check_parents(to)?;
+        tempfile::TempPath::from_path(from)
+            .persist_noclobber(to)
+            .map_err(|e| e.error)
+    }
+
+    pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+        check_parents(path)?;
+        fs::remove_file(path)
+    }
+
+    /// NTFS journals names; there is no call to sync a directory.
+    pub(super) fn sync_dir(_path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
