@@ -437,7 +437,15 @@ impl Inner {
 
     /// Unbinds a key: every binding that the index knows is marked dead, the oldest first and
     /// durably, so that a power cut cannot bring one back that a newer one had replaced.
-    pub(super) fn unbind(&self, index: &Index, key: &Fingerprint) -> io::Result<bool> {
+    ///
+    /// Without `durably` nothing is synced in between: where the newest binding was never durable,
+    /// there is no such order to keep.
+    pub(super) fn unbind(
+        &self,
+        index: &Index,
+        key: &Fingerprint,
+        durably: bool,
+    ) -> io::Result<bool> {
         let mut removed = false;
         loop {
             let found = self.bindings(index, key)?;
@@ -451,7 +459,7 @@ impl Inner {
             let last = found.live.len() - 1;
             for (i, binding) in found.live.iter().enumerate() {
                 binding.pack.mark_dead(binding.slot.place.offset())?;
-                if i < last {
+                if durably && i < last {
                     binding.pack.sync()?;
                 }
                 self.clear_slot(index, binding.at, &binding.slot, i == last && !removed)?;
@@ -486,7 +494,7 @@ impl Inner {
                 continue;
             }
             let removed = self
-                .unbind(&locked.index, key)
+                .unbind(&locked.index, key, true)
                 .map_err(|e| self.error("remove a key", e))?;
             drop(locked);
             self.collect_if_worthwhile()?;

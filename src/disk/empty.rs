@@ -287,26 +287,6 @@ impl Inner {
         Ok(true)
     }
 
-    /// Clears every slot that points into a pack whose content cannot be made durable.
-    pub(super) fn unpublish_pack(&self, number: PackNumber) -> Result<()> {
-        let io = |e| self.error("take back entries that could not be synced", e);
-        let locked = self.locked()?;
-        let mut found = Vec::new();
-        locked
-            .index
-            .for_each(|at, slot| {
-                if slot.place.pack() == number {
-                    found.push((at, slot));
-                }
-            })
-            .map_err(io)?;
-        for (at, slot) in found {
-            self.clear_slot(&locked.index, at, &slot, true)
-                .map_err(io)?;
-        }
-        Ok(())
-    }
-
     /// The slot that a binding at `place` should have; for rebuilding.
     pub(super) fn slot_of(index: &Index, envelope: &Envelope, place: Place) -> Slot {
         key_slot(index, envelope, place)

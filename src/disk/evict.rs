@@ -214,7 +214,7 @@ impl Inner {
     ) -> io::Result<Option<u64>> {
         if let Some((_, envelope, true)) = self.envelope(slot.place)? {
             if index.hash(envelope.key.as_bytes()) == slot.hash {
-                self.unbind(index, &envelope.key)?;
+                self.unbind(index, &envelope.key, true)?;
                 return Ok(Some(envelope.length));
             }
         }

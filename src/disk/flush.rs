@@ -10,7 +10,7 @@ use super::inner::{Inner, Locked};
 use super::object;
 use super::pack::Pack;
 use super::pending::Pending;
-use super::slot::SlotKind;
+use super::slot::{Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
@@ -91,6 +91,7 @@ impl Inner {
         lost.map_or(Ok(()), Err)
     }
 
+    /// Syncs an object. If that fails it is written anew; if that fails too it is taken back.
     fn sync_object(&self, digest: &Digest) -> Result<()> {
         let action = "sync an artifact; it was taken back";
         let failure = match object::sync(&self.files, digest) {
@@ -98,24 +99,28 @@ impl Inner {
             // Evicted or removed meanwhile is no failure; deleted under a binding is.
             Ok(false) if !self.is_bound(digest)? => return Ok(()),
             Ok(false) => Error::new(ErrorKind::WriteFailed, action),
-            Err(e) => Error::io(action, self.files.layout.object(digest), e),
+            Err(e) => {
+                Counters::add(&self.counters.internal_errors, 1);
+                if object::rewrite(&self.files, &self.tmp, digest).is_ok() {
+                    return Ok(());
+                }
+                Error::io(action, self.files.layout.object(digest), e)
+            }
         };
         let locked = self.locked()?;
-        self.take_back_content(&locked, digest)?;
+        let tag = locked.index.hash(digest.as_bytes()).tag(SlotKind::Content);
+        self.take_back(&locked, |slot| match slot.kind {
+            SlotKind::Key => slot.content == tag,
+            SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
+        })?;
+        // Nothing is bound to it any more; if it stays it is swept.
         object::unlink(&self.files, digest).ok();
         Err(failure)
     }
 
     fn is_bound(&self, digest: &Digest) -> Result<bool> {
         let index = self.index();
-        let hash = index.hash(digest.as_bytes());
-        let slots = index
-            .find(SlotKind::Content, hash)
-            .map_err(|e| self.error("look for a content", e))?;
-        if slots.is_empty() {
-            return Ok(false);
-        }
-        let tag = hash.tag(SlotKind::Content);
+        let tag = index.hash(digest.as_bytes()).tag(SlotKind::Content);
         let mut bound = false;
         index
             .for_each(|_, slot| bound |= slot.kind == SlotKind::Key && slot.content == tag)
@@ -123,12 +128,27 @@ impl Inner {
         Ok(bound)
     }
 
-    fn take_back_content(&self, locked: &Locked<'_>, digest: &Digest) -> Result<()> {
+    /// Un-publishes whatever `is_lost` says of: its keys are misses from now on. Older bindings of
+    /// these keys go as well, for nobody may see an older value after a newer one.
+    fn take_back(&self, locked: &Locked<'_>, is_lost: impl Fn(&Slot) -> bool) -> Result<()> {
         let index = &locked.index;
-        let io = |e| self.error("take back an artifact that could not be synced", e);
-        let hash = index.hash(digest.as_bytes());
-        for (at, slot) in index.find(SlotKind::Content, hash).map_err(io)? {
-            self.clear_slot(index, at, &slot, false).map_err(io)?;
+        let io = |e| self.error("take back what could not be synced", e);
+        let mut lost = Vec::new();
+        index
+            .for_each(|at, slot| {
+                if is_lost(&slot) {
+                    lost.push((at, slot));
+                }
+            })
+            .map_err(io)?;
+        for (at, slot) in lost {
+            let found = self.envelope(slot.place).map_err(io)?;
+            match found.filter(|_| slot.kind == SlotKind::Key) {
+                Some((_, envelope, true)) => {
+                    self.unbind(index, &envelope.key, false).map_err(io)?;
+                }
+                _ => self.clear_slot(index, at, &slot, true).map_err(io)?,
+            }
         }
         Ok(())
     }
@@ -155,7 +175,8 @@ impl Inner {
         match self.move_all(pack) {
             Ok(()) => Ok(()),
             Err(e) => {
-                self.unpublish_pack(pack.number)?;
+                let locked = self.locked()?;
+                self.take_back(&locked, |slot| slot.place.pack() == pack.number)?;
                 Err(failure.unwrap_or(e))
             }
         }

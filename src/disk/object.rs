@@ -202,6 +202,21 @@ pub(super) fn sync(files: &Files, digest: &Digest) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Writes an object that could not be synced anew, if its bytes are still to be had, and makes
+/// that durable: a sync that failed is never just repeated.
+pub(super) fn rewrite(files: &Files, tmp: &TempFolder, digest: &Digest) -> io::Result<()> {
+    let length = files.fs.stat(&files.layout.object(digest))?.id.len;
+    let Loaded::Artifact(artifact) = load(files, digest, length, false)? else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let temp = tmp.file(files, Access::CreateReadOnly)?;
+    temp.as_file().write_at(artifact.as_slice(), 0)?;
+    temp.as_file().sync()?;
+    replace(files, temp.path(), digest)?;
+    tmp.published(temp);
+    files.fs.sync_dir(&files.layout.object_dir(digest))
+}
+
 /// Unlinks an object; tells whether it was there.
 pub(super) fn unlink(files: &Files, digest: &Digest) -> io::Result<bool> {
     let path = files.layout.object(digest);

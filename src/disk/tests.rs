@@ -1,1 +1,196 @@
+//! The disk tier on a file system that fails at every call in turn.
 
+use super::DiskStore;
+use crate::fingerprint::Fingerprint;
+use crate::store::Store;
+use crate::sys::fault::{FaultFs, Plan};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+
+fn key(n: u64) -> Fingerprint {
+    Fingerprint::builder("fault")
+        .field("n", n.to_le_bytes())
+        .finish()
+}
+
+fn content(n: u64, version: u64) -> Vec<u8> {
+    // Inline, shared by pairs of keys, and objects.
+    let len = if n % 5 == 0 {
+        70_000
+    } else {
+        300 + usize::try_from(n).unwrap()
+    };
+    let mut bytes = vec![u8::try_from(version % 251).unwrap(); len];
+    bytes[..8].copy_from_slice(&(n / 2 * 1000 + version).to_le_bytes());
+    bytes
+}
+
+fn open(dir: &Path, plan: &Arc<Plan>) -> DiskStore {
+    let root = dir.canonicalize().unwrap();
+    let store = DiskStore::builder()
+        .byte_budget(1 << 20)
+        .open_with(root, Arc::new(FaultFs(Arc::clone(plan))))
+        .unwrap();
+    while store.is_rebuilding() {
+        std::thread::yield_now();
+    }
+    store
+}
+
+/// What may be found under a key, and what must be.
+#[derive(Default)]
+struct Model {
+    possible: HashMap<u64, Vec<Option<Vec<u8>>>>,
+}
+
+impl Model {
+    /// An operation that said yes leaves one possibility, one that failed leaves both.
+    fn set(&mut self, n: u64, value: Option<Vec<u8>>, ok: bool) {
+        let possible = self.possible.entry(n).or_insert_with(|| vec![None]);
+        if ok {
+            possible.clear();
+        } else if !possible.contains(&None) {
+            possible.push(None);
+        }
+        possible.push(value);
+    }
+
+    fn check(&self, store: &DiskStore, strict: bool, what: &str) {
+        for (n, possible) in &self.possible {
+            let found = match store.get(&key(*n)) {
+                Ok(found) => found.map(|entry| entry.artifact.to_vec()),
+                Err(_) if !strict => continue,
+                Err(e) => panic!("{what}: {n}: {e:?}"),
+            };
+            // A miss is wrong only where the put was acknowledged and nothing failed since.
+            let right = possible.contains(&found) || (found.is_none() && !strict);
+            assert!(right, "{what}: {n}: {:?}", found.map(|f| f[..8].to_vec()));
+        }
+    }
+}
+
+/// Puts, replaces, removes, flushes, under faults; then without, and in a fresh handle.
+fn history(n: u64, lasting: bool, errno: i32, only_syncs: bool) -> bool {
+    let what = format!("call {n}, lasting {lasting}, error {errno}, syncs {only_syncs}");
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Arc::new(Plan::default());
+    let store = open(dir.path(), &plan);
+    let mut model = Model::default();
+    for i in 0..6 {
+        let ok = store.put(&key(i), content(i, 0).into()).is_ok();
+        assert!(ok);
+        model.set(i, Some(content(i, 0)), true);
+    }
+    store.flush().unwrap();
+    plan.only_syncs(only_syncs);
+    plan.fail(n, lasting, errno);
+    for i in 3..11 {
+        let ok = store.put(&key(i), content(i, 1).into()).is_ok();
+        model.set(i, Some(content(i, 1)), ok);
+        model.check(&store, false, &what);
+    }
+    let removed = store.remove(&key(1)).is_ok();
+    model.set(1, None, removed);
+    let flushed = store.flush().is_ok();
+    model.check(&store, false, &what);
+    for i in 8..10 {
+        let ok = store.put(&key(i), content(i, 2).into()).is_ok();
+        model.set(i, Some(content(i, 2)), ok);
+    }
+    let failed = plan.stop();
+    // Later usable, as if nothing had happened; and what was acknowledged is there if the flush
+    // said so.
+    model.check(&store, !failed, &what);
+    for i in 20..24 {
+        let ok = store.put(&key(i), content(i, 3).into()).is_ok();
+        assert!(ok, "{what}: unusable afterwards");
+        model.set(i, Some(content(i, 3)), true);
+    }
+    let mut last = store.flush();
+    if last.is_err() {
+        // It tells once of what failed before.
+        assert!(failed, "{what}: {last:?}");
+        last = store.flush();
+    }
+    last.unwrap_or_else(|e| panic!("{what}: {e:?}"));
+    let _ = flushed;
+    for i in 20..24 {
+        let found = store
+            .get(&key(i))
+            .unwrap()
+            .map(|entry| entry.artifact.to_vec());
+        assert_eq!(found, Some(content(i, 3)), "{what}: {i}");
+    }
+    drop(store);
+    let store = open(dir.path(), &plan);
+    model.check(&store, false, &what);
+    for i in 20..24 {
+        assert!(
+            store.get(&key(i)).unwrap().is_some(),
+            "{what}: {i} was lost after a flush"
+        );
+    }
+    assert!(
+        store.get(&key(2)).unwrap().is_some() || failed,
+        "{what}: 2 was lost"
+    );
+    failed
+}
+
+#[test]
+fn every_call_that_fails_once_is_survived() {
+    for (errno, step) in [(EIO, 1), (ENOSPC, 5), (EMFILE, 7)] {
+        let mut n = 1;
+        while history(n, false, errno, false) {
+            n += step;
+        }
+        assert!(n > 100, "only {n} calls were counted");
+    }
+}
+
+#[test]
+fn every_call_from_which_on_all_fail_is_survived() {
+    let mut n = 1;
+    while history(n, true, ENOSPC, false) {
+        n += 5;
+    }
+    assert!(n > 100, "only {n} calls were counted");
+}
+
+#[test]
+fn a_sync_that_fails_is_healed_or_reported() {
+    for lasting in [false, true] {
+        let mut n = 1;
+        while history(n, lasting, EIO, true) {
+            n += 1;
+        }
+        assert!(n > 5, "only {n} syncs were counted");
+    }
+}
+
+#[test]
+fn a_flush_that_says_yes_means_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Arc::new(Plan::default());
+    let store = open(dir.path(), &plan);
+    let _ = store.put(&key(1), content(1, 1).into()).unwrap();
+    plan.fail(1, true, ENOSPC);
+    assert!(store.put(&key(2), content(2, 1).into()).is_err());
+    plan.stop();
+    assert_eq!(store.durability().failed_writes, 1);
+    assert!(store.flush().is_err(), "a write had failed");
+    store.flush().unwrap();
+    assert!(store.durability().survives_a_power_cut());
+    plan.only_syncs(true);
+    let _ = store.put(&key(3), content(3, 1).into()).unwrap();
+    plan.fail(1, true, EIO);
+    assert!(store.flush().is_err(), "no sync worked");
+    plan.stop();
+    // Reported once; what could not be made durable was taken back or is made so now.
+    store.flush().unwrap();
+}

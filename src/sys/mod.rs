@@ -4,6 +4,8 @@
 //! implementation is [`real::RealFs`]; tests put failing ones in its place. Paths are absolute and
 //! lie below the cache's canonical root; no implementation follows a symlink anywhere in them.
 
+#[cfg(test)]
+pub(crate) mod fault;
 pub(crate) mod mapping;
 pub(crate) mod real;
 
