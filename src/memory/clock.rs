@@ -25,11 +25,17 @@ impl Clock {
         }
     }
 
-    /// Reads the system's clock; later than every stamp given before.
+    /// Reads the system's clock; later than every stamp this thread was given before.
     pub(super) fn now(&self) -> Stamp {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let before = self.latest.fetch_max(now, Ordering::Relaxed);
-        now.max(before.saturating_add(2))
+        if now > before.saturating_add(1) {
+            return now;
+        }
+        // Some systems' clocks stand still for longer than a put takes.
+        let next = before.saturating_add(2);
+        self.latest.fetch_max(next, Ordering::Relaxed);
+        next
     }
 
     /// A stamp after every put's before it, without asking the system.

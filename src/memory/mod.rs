@@ -348,3 +348,38 @@ impl fmt::Debug for MemoryStore {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{self, AssertUnwindSafe};
+
+    #[test]
+    fn a_poisoned_shard_lock_fails_closed_with_a_message_that_names_it() {
+        let store = MemoryStore::builder().shards(1).build().unwrap();
+        let key = Fingerprint::from_bytes([1; 32]);
+        let _ = store.put(&key, vec![1].into()).unwrap();
+        let message = |call: &dyn Fn()| {
+            let panic = panic::catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+            let literal = panic.downcast_ref::<&str>().map(ToString::to_string);
+            literal
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap()
+        };
+        let poison = message(&|| store.with(0, |_| panic!("on purpose")));
+        assert_eq!(poison, "on purpose");
+
+        let calls: [&dyn Fn(); 7] = [
+            &|| drop(store.get(&key)),
+            &|| drop(store.contains(&key)),
+            &|| drop(store.put(&key, vec![2].into())),
+            &|| drop(store.remove(&key)),
+            &|| drop(store.touch(&[key])),
+            &|| drop(store.clear()),
+            &|| drop(store.stats()),
+        ];
+        for call in calls {
+            assert!(message(call).contains("memory shard 0 is poisoned"));
+        }
+    }
+}
