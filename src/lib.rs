@@ -1,6 +1,8 @@
 //! keepwarm keeps compiled artifacts warm.
 
 mod artifact;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod digest;
 mod error;
 mod fingerprint;
