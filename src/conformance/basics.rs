@@ -35,6 +35,10 @@ pub(super) const CASES: &[Case] = &[
     case("remove unbinds a key, and only that", remove),
     case("clear unbinds every key", clear),
     case(
+        "a flush succeeds while nothing failed, and changes nothing",
+        flush,
+    ),
+    case(
         "artifacts of any length are kept, empty and large ones too",
         lengths,
     ),
@@ -47,10 +51,6 @@ pub(super) const CASES: &[Case] = &[
         equal_bytes,
     ),
     case("a touch changes no entry and skips absent keys", touch),
-    case(
-        "a flush succeeds while nothing failed, and changes nothing",
-        flush,
-    ),
     case("an artifact stays intact as long as it is held", held),
     counted(
         "gets, hits, misses and puts are counted, nothing else is",

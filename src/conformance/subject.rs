@@ -155,10 +155,19 @@ pub(super) fn key(n: u64) -> Fingerprint {
 pub(super) fn entry(n: u64, len: u64) -> Entry {
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     let mut state = n ^ 0x9e37_79b9_7f4a_7c15;
-    let mut bytes = Vec::new();
-    while bytes.len() < len {
+    let mut random = || {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        bytes.extend_from_slice(&(state >> 8).to_le_bytes());
+        (state >> 8).to_le_bytes()
+    };
+    let block: Vec<u8> = (0..len.min(4096).div_ceil(8))
+        .flat_map(|_| random())
+        .collect();
+    let mut bytes = Vec::with_capacity(len + block.len());
+    while bytes.len() < len {
+        // Each block begins otherwise, so that a mix-up of blocks shows.
+        let block_start = bytes.len();
+        bytes.extend_from_slice(&block);
+        bytes[block_start..block_start + 8].copy_from_slice(&random());
     }
     bytes.truncate(len);
     let mut entry = Entry::from(bytes);

@@ -170,6 +170,7 @@ fn newest_wins(subject: &Subject) {
             let least = oldest.load(Ordering::SeqCst);
             let found = store.get(&key(0))?;
             gets.fetch_add(1, Ordering::SeqCst);
+            thread::yield_now();
             let Some(found) = found else {
                 continue;
             };
