@@ -9,26 +9,29 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const SAMPLES: usize = 15;
+const SAMPLES: usize = 11;
 const CALLS: u64 = 100_000;
 
-/// Keys as a builder makes them: uniform, and unrelated to their order.
-struct Keys(Vec<Fingerprint>);
-
-impl Keys {
-    fn new(count: u64) -> Self {
-        let key = |n: u64| {
-            let digest = blake3::hash(&n.to_le_bytes());
-            Fingerprint::from_bytes(*digest.as_bytes())
-        };
-        Self((0..count).map(key).collect())
+/// The key of a number, as uniform as a builder makes them, and made without touching memory.
+fn key(n: u64) -> Fingerprint {
+    let mut bytes = [0; 32];
+    for (at, chunk) in (0..).zip(bytes.chunks_exact_mut(8)) {
+        chunk.copy_from_slice(&mixed(n * 4 + at).to_le_bytes());
     }
+    Fingerprint::from_bytes(bytes)
+}
 
-    /// The keys again and again, in an order that no prefetcher follows.
-    fn nth(&self, n: u64) -> &Fingerprint {
-        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        &self.0[usize::try_from(mixed).unwrap_or(0) % self.0.len()]
-    }
+/// A number below `count`, in an order that no prefetcher follows.
+fn any(n: u64, count: u64) -> u64 {
+    mixed(n) % count
+}
+
+fn mixed(n: u64) -> u64 {
+    // The finish of SplitMix64.
+    let n = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
 }
 
 fn store(entries: u64) -> MemoryStore {
@@ -36,20 +39,6 @@ fn store(entries: u64) -> MemoryStore {
         .entry_budget(entries)
         .byte_budget(u64::MAX);
     builder.build().expect("the settings are in range")
-}
-
-/// Entries share one artifact, so that the store is measured and not the allocator.
-fn filled(entries: u64, keys: &Keys) -> (MemoryStore, Entry) {
-    let store = store(entries);
-    let entry = Entry::from(Artifact::from(vec![7; 4096]));
-    for key in keys
-        .0
-        .iter()
-        .take(usize::try_from(entries).unwrap_or(usize::MAX))
-    {
-        put(&store, key, &entry);
-    }
-    (store, entry)
 }
 
 fn put(store: &MemoryStore, key: &Fingerprint, entry: &Entry) {
@@ -87,63 +76,69 @@ fn measure(name: &str, threads: u64, call: impl Fn(u64) + Sync) {
     println!("{name:<44} {threads} thread(s) {median:>8} ns");
 }
 
+/// A full store of `entries`, each with an artifact of its own: threads that hit different keys
+/// share nothing.
+fn filled(entries: u64) -> MemoryStore {
+    let store = store(entries);
+    for n in 0..entries {
+        put(&store, &key(n), &Entry::from(vec![7; 16]));
+    }
+    store
+}
+
 fn hits() {
     for entries in [1_000, 100_000, 1_000_000] {
-        let keys = Keys::new(entries);
-        let (store, _) = filled(entries, &keys);
-        // An artifact of its own for each key: threads that hit different keys share nothing.
-        for key in &keys.0 {
-            put(&store, key, &Entry::from(vec![7; 16]));
-        }
+        let store = filled(entries);
         for threads in [1, 2] {
             measure(&format!("hit, {entries} entries"), threads, |n| {
-                drop(black_box(store.get(keys.nth(n))));
+                let found = store.get(&key(any(n, entries)));
+                assert!(matches!(black_box(found), Ok(Some(_))));
             });
         }
     }
 }
 
 fn misses() {
-    let keys = Keys::new(100_000);
-    let (store, _) = filled(1000, &Keys::new(1000));
-    store.clear().expect("a memory store does not fail");
-    measure("miss", 1, |n| {
-        drop(black_box(store.get(keys.nth(n))));
+    let store = filled(100_000);
+    measure("miss, 100000 entries", 1, |n| {
+        drop(black_box(store.get(&key(1 << 40 | n))));
     });
 }
 
+/// Entries share one artifact from here on, so that the store is measured and not the allocator.
 fn inserts() {
-    let keys = Keys::new(1_000_000);
+    let entry = Entry::from(Artifact::from(vec![7; 4096]));
     for threads in [1, 2] {
-        let (store, entry) = filled(0, &Keys::new(0));
-        drop(store);
-        let store = self::store(u64::MAX);
-        measure("insert or replace, no eviction", threads, |n| {
-            put(&store, keys.nth(n), &entry);
+        let store = store(u64::MAX);
+        measure("insert into a store that grows", threads, |n| {
+            put(&store, &key(n), &entry);
         });
     }
 }
 
-/// Must cost the same for a thousand entries and for a million, but for the memory's caches.
+/// Must cost the same for a thousand entries and for a million, but for the processor's caches.
 fn inserts_when_full() {
+    let entry = Entry::from(Artifact::from(vec![7; 4096]));
     for entries in [1_000, 10_000, 100_000, 1_000_000] {
-        // More keys than fit, in turn: each put is of an absent key and evicts one.
-        let keys = Keys::new(entries + entries / 2);
-        let (store, entry) = filled(entries, &keys);
+        let store = store(entries);
+        for n in 0..entries {
+            put(&store, &key(1 << 40 | n), &entry);
+        }
         for threads in [1, 2] {
-            measure(
-                &format!("insert and evict, {entries} entries"),
-                threads,
-                |n| {
-                    let at = usize::try_from(n + entries).unwrap_or(0) % keys.0.len();
-                    put(&store, &keys.0[at], &entry);
-                },
-            );
+            // Every key is new and evicts one.
+            let name = format!("insert and evict, {entries} entries");
+            measure(&name, threads, |n| {
+                put(&store, &key(threads << 41 | n), &entry)
+            });
         }
     }
 }
 
 fn main() {
+    println!(
+        "shards: four for each core of {:?}",
+        thread::available_parallelism()
+    );
     hits();
     misses();
     inserts();
