@@ -128,7 +128,7 @@ fn inserts_when_full() {
             // Every key is new and evicts one.
             let name = format!("insert and evict, {entries} entries");
             measure(&name, threads, |n| {
-                put(&store, &key(threads << 41 | n), &entry)
+                put(&store, &key(threads << 41 | n), &entry);
             });
         }
     }

@@ -1,10 +1,9 @@
-//! A fingerprint with the fold of its bytes, from which shard and map slot come.
+//! A fingerprint with the fold of its bytes, from which its shard and its place there come.
 
 use crate::fingerprint::Fingerprint;
 use crate::hex;
-use std::hash::{Hash, Hasher};
 
-/// A key, folded once for both the choice of the shard and the shard's map.
+/// A key, folded once for both the choice of the shard and the shard's table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     fold: u64,
@@ -19,8 +18,19 @@ impl Key {
         }
     }
 
+    /// Its low bits choose the shard.
     pub(super) fn fold(&self) -> u64 {
         self.fold
+    }
+
+    /// What the shard's table knows of the key.
+    pub(super) fn tag(&self) -> u32 {
+        Self::tag_of(self.fold)
+    }
+
+    /// The upper half of a fold, which has no say in the choice of the shard.
+    pub(super) fn tag_of(fold: u64) -> u32 {
+        (fold >> 32) as u32
     }
 
     pub(super) fn fingerprint(&self) -> &Fingerprint {
@@ -28,26 +38,12 @@ impl Key {
     }
 }
 
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.fingerprint == other.fingerprint
-    }
-}
-
-impl Eq for Key {}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.fold);
-    }
-}
-
 /// Folds all 32 bytes into 64 well mixed bits with three widening multiplications.
 ///
-/// Feeding the words to `FxHasher` one by one would not do: a big-endian counter sits in the top
-/// byte of its word, and a truncating multiplication never carries that into the low bits, so
-/// that hundreds of such keys share one slot of the map.
-fn fold(fingerprint: &Fingerprint) -> u64 {
+/// Multiplying and rotating word by word, as `FxHasher` does, would not do: a big-endian counter
+/// sits in the top byte of its word, and a truncating multiplication never carries that into the
+/// low bits, so that hundreds of such keys share a place.
+pub(super) fn fold(fingerprint: &Fingerprint) -> u64 {
     // Digits of pi; any odd numbers with mixed bits would do.
     const PI: [u64; 5] = [
         0x243f_6a88_85a3_08d3,
@@ -77,7 +73,6 @@ fn widening_mix(a: u64, b: u64) -> u64 {
 mod tests {
     use super::*;
     use std::collections::HashSet;
-    use std::hash::BuildHasher;
 
     const COUNT: u64 = 1 << 14;
 
@@ -117,8 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_low_entropy_spread_over_shards_and_map_slots() {
-        let hasher = rustc_hash::FxBuildHasher;
+    fn keys_of_low_entropy_spread_over_shards_and_tables() {
         for (name, keys) in families() {
             for bits in [3, 8] {
                 let mut shards = vec![0u64; 1 << bits];
@@ -130,14 +124,13 @@ mod tests {
                 let most = *shards.iter().max().unwrap();
                 assert!(most < fair * 2, "{name}: {most} in one of 2^{bits} shards");
             }
-            // As std's map cuts a hash: low bits choose the slot, the top seven are the tag.
-            let slots = |cut: fn(u64) -> u64| {
-                let cuts = keys.iter().map(|key| cut(hasher.hash_one(Key::new(key))));
-                cuts.collect::<HashSet<_>>().len()
-            };
-            // Of n balls in n bins 63 % of the bins are hit.
-            assert!(slots(|hash| hash & (COUNT - 1)) > 9_000, "{name}: slots");
-            assert_eq!(slots(|hash| hash >> 57), 128, "{name}: tags");
+            // As the table cuts a tag: its upper bits choose the cell. Of n balls in n bins 63 %
+            // of the bins are hit.
+            let cells = keys
+                .iter()
+                .map(|key| (u64::from(Key::new(key).tag()) * COUNT) >> 32);
+            let cells = cells.collect::<HashSet<_>>().len();
+            assert!(cells > 9_000, "{name}: {cells} cells");
         }
     }
 }

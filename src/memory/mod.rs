@@ -1,7 +1,7 @@
 //! The memory tier: a sharded LRU with budgets that all shards share.
 //!
-//! Built in layers: [`order`] and [`lru`] are the policy, single-threaded; [`shard`] adds the
-//! counters; this file adds the locks. [`key`] chooses shards, [`budget`] counts, [`clock`] stamps.
+//! Built in layers: [`table`], [`order`] and [`lru`] are the policy, single-threaded; [`shard`] adds
+//! the counters; this file adds the locks. [`key`] chooses shards, [`budget`] counts, [`clock`] stamps.
 //!
 //! Invariants:
 //! - never are two shard locks held at once, and no foreign code runs under one;
@@ -16,6 +16,7 @@ mod key;
 mod lru;
 mod order;
 mod shard;
+mod table;
 
 pub use builder::MemoryStoreBuilder;
 
@@ -203,7 +204,7 @@ impl MemoryStore {
             over = over.or(exceeded);
             evicted_bytes = evicted_bytes.saturating_add(size(&removed.entry));
             oldest_use = oldest_use.min(removed.last_use);
-            let displaced = Displaced::new(*removed.key.fingerprint(), removed.entry);
+            let displaced = Displaced::new(removed.key, removed.entry);
             outcome.displaced.push(displaced);
             exceeded = self.budget.exceeded();
             round += 1;
@@ -284,7 +285,8 @@ impl Store for MemoryStore {
             return Ok(self.reject(&key, entry));
         }
         let now = self.clock.now();
-        let (status, replaced) = self.with(index, |shard| shard.put(key, entry, now, &self.budget));
+        let (status, replaced) =
+            self.with(index, |shard| shard.put(&key, entry, now, &self.budget));
         drop(replaced);
         let mut outcome = PutOutcome::new(status);
         self.make_room(&key, now, &mut outcome);

@@ -48,7 +48,7 @@ impl Shard {
     /// Binds `key` to `entry`; returns what it replaced, to be freed outside the lock.
     pub(super) fn put(
         &mut self,
-        key: Key,
+        key: &Key,
         entry: Entry,
         stamp: Stamp,
         budget: &Budget,
@@ -104,7 +104,7 @@ impl Shard {
 
     /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
     pub(super) fn oldest_use(&self) -> Stamp {
-        self.lru.oldest_use().unwrap_or(Stamp::MAX)
+        self.lru.oldest_use()
     }
 
     /// Adds this shard's counters to a snapshot.
@@ -151,7 +151,7 @@ mod tests {
         };
         let keys = [0, 1].map(|n| Key::new(&Fingerprint::from_bytes([n; 32])));
         for key in keys {
-            let _ = shard.put(key, vec![0; 3].into(), 1, &budget);
+            let _ = shard.put(&key, vec![0; 3].into(), 1, &budget);
         }
         assert!(shard.get(&keys[0], |_| 2).is_some());
         assert!(shard.evict(&keys[0], &budget).is_some());
