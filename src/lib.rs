@@ -1,12 +1,15 @@
 //! keepwarm keeps compiled artifacts warm.
 
 mod artifact;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod digest;
 mod disk;
 mod error;
 mod events;
 mod fingerprint;
 mod hex;
+mod memory;
 mod namespace;
 mod stats;
 mod store;
@@ -17,6 +20,7 @@ pub use digest::Digest;
 pub use disk::{DiskStore, DiskStoreBuilder, Mapping};
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};
+pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use namespace::NamespaceId;
 pub use stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 pub use store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store, StoreExt};

@@ -1,0 +1,103 @@
+//! How much the whole store may hold, and how much it holds now.
+//!
+//! Invariant: both gauges change under the lock of the shard whose entries changed, so whoever
+//! sees an entry counted finds it in its shard.
+
+use crate::stats::EvictionReason;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// More entries than this are never kept, so that slots fit into 32 bits.
+pub(super) const MOST_ENTRIES: u64 = 1 << 31;
+
+// `Relaxed` is enough: of several puts the last in the order of the gauge's changes reads a sum
+// that has them all, and the shards' locks order everything else.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Budget {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    entry_limit: u64,
+    byte_limit: u64,
+}
+
+/// Which limits are exceeded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Exceeded {
+    entries: bool,
+    bytes: bool,
+}
+
+impl Budget {
+    pub(super) fn new(entry_limit: u64, byte_limit: u64) -> Self {
+        Self {
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            entry_limit: entry_limit.min(MOST_ENTRIES),
+            byte_limit,
+        }
+    }
+
+    /// Whether the store keeps nothing at all.
+    pub(super) fn is_zero(&self) -> bool {
+        self.entry_limit == 0 || self.byte_limit == 0
+    }
+
+    /// Whether an entry of so many bytes can be kept, alone if need be.
+    pub(super) fn fits(&self, bytes: u64) -> bool {
+        bytes <= self.byte_limit
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, entries: u64, bytes: u64) {
+        self.entries.fetch_add(entries, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, entries: u64, bytes: u64) {
+        self.entries.fetch_sub(entries, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// An entry of `old` bytes gave way to one of `new`, in one step so that no sum is ever seen
+    /// that never was.
+    pub(super) fn replace(&self, old: u64, new: u64) {
+        self.bytes
+            .fetch_add(new.wrapping_sub(old), Ordering::Relaxed);
+    }
+
+    pub(super) fn exceeded(&self) -> Exceeded {
+        Exceeded {
+            entries: self.entries() > self.entry_limit,
+            bytes: self.bytes() > self.byte_limit,
+        }
+    }
+}
+
+impl Exceeded {
+    pub(super) fn any(self) -> bool {
+        self.entries || self.bytes
+    }
+
+    #[must_use]
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            entries: self.entries || other.entries,
+            bytes: self.bytes || other.bytes,
+        }
+    }
+
+    pub(super) fn reason(self) -> EvictionReason {
+        match (self.entries, self.bytes) {
+            (true, true) => EvictionReason::EntryAndByteLimit,
+            (true, false) => EvictionReason::EntryLimit,
+            _ => EvictionReason::ByteLimit,
+        }
+    }
+}

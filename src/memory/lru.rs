@@ -1,0 +1,215 @@
+//! The policy: an exact least-recently-used map, as single-threaded code.
+//!
+//! A [`Table`] from key to slot, a slab of slots with a list of free ones, and the [`Order`] of
+//! use. Every operation is O(1) (amortised where something grows) and hands back what left, so
+//! that the caller decides where it is freed.
+//!
+//! A hit is only noted. Relinking it touches two neighbours that are in nobody's cache, which is
+//! most of what a hit would cost; done for many hits in a row the processor overlaps the waiting.
+//!
+//! Invariants:
+//! - the table, the taken slots and the order name the same slots;
+//! - notes are brought into the order before anything else changes it, so they name taken slots;
+//! - the oldest of the order has no note, so it is the oldest indeed.
+
+use super::key::{Key, fold};
+use super::order::{Order, Slot, Stamp};
+use super::table::Table;
+use crate::fingerprint::Fingerprint;
+use crate::store::Entry;
+
+/// After so many noted hits the order is brought up to date.
+const MOST_NOTES: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct Lru {
+    table: Table,
+    slots: Vec<Option<Kept>>,
+    free: Vec<Slot>,
+    order: Order,
+    notes: Vec<(Slot, Stamp)>,
+    oldest_use: Stamp,
+}
+
+/// What a slot holds: one cache line of 64 bytes, so that a hit waits for one.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Kept {
+    key: Fingerprint,
+    entry: Entry,
+}
+
+/// An entry that left, and when it was last used.
+#[derive(Debug)]
+pub(super) struct Removed {
+    pub(super) key: Fingerprint,
+    pub(super) entry: Entry,
+    pub(super) last_use: Stamp,
+}
+
+impl Default for Lru {
+    fn default() -> Self {
+        Self {
+            table: Table::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            order: Order::default(),
+            notes: Vec::new(),
+            oldest_use: Stamp::MAX,
+        }
+    }
+}
+
+impl Lru {
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// The entry under `key`, used now.
+    pub(super) fn get(&mut self, key: &Key, stamp: Stamp) -> Option<&Entry> {
+        let slot = self.find(key)?;
+        self.notes.push((slot, stamp));
+        if self.notes.len() == MOST_NOTES || self.order.oldest() == Some(slot) {
+            self.settle();
+        }
+        Some(&self.kept(slot)?.entry)
+    }
+
+    /// Binds `key` to `entry`, used now; returns what it replaced.
+    pub(super) fn insert(&mut self, key: &Key, entry: Entry, stamp: Stamp) -> Option<Entry> {
+        self.settle();
+        let kept = Some(Kept {
+            key: *key.fingerprint(),
+            entry,
+        });
+        let old = if let Some(slot) = self.find(key) {
+            self.order.refresh(slot, stamp);
+            std::mem::replace(&mut self.slots[slot as usize], kept)
+        } else {
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.slots.push(None);
+                Slot::try_from(self.slots.len() - 1)
+                    .expect("budgets are below 2^31 entries, so slots never run out")
+            });
+            self.table.insert(key.tag(), slot);
+            self.order.insert(slot, stamp);
+            std::mem::replace(&mut self.slots[slot as usize], kept)
+        };
+        self.look_at_oldest();
+        Some(old?.entry)
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Removed> {
+        self.settle();
+        self.vacate(self.find(key)?)
+    }
+
+    /// Removes the entry used longest ago that is not the one under `spared`.
+    pub(super) fn evict(&mut self, spared: &Key) -> Option<Removed> {
+        self.settle();
+        let mut slot = self.order.oldest()?;
+        if self.kept(slot)?.key == *spared.fingerprint() {
+            slot = self.order.next_newer(slot)?;
+        }
+        self.vacate(slot)
+    }
+
+    /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
+    pub(super) fn oldest_use(&self) -> Stamp {
+        self.oldest_use
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The bytes of all entries, added up.
+    pub(super) fn bytes(&self) -> u64 {
+        let kept = self.slots.iter().flatten();
+        kept.fold(0, |sum, kept| sum.wrapping_add(size(&kept.entry)))
+    }
+
+    fn find(&self, key: &Key) -> Option<Slot> {
+        let is_it = |slot| {
+            let kept = self.kept(slot);
+            kept.is_some_and(|kept| kept.key == *key.fingerprint())
+        };
+        self.table.find(key.tag(), is_it)
+    }
+
+    fn kept(&self, slot: Slot) -> Option<&Kept> {
+        self.slots[slot as usize].as_ref()
+    }
+
+    fn vacate(&mut self, slot: Slot) -> Option<Removed> {
+        let Kept { key, entry } = self.slots[slot as usize].take()?;
+        let last_use = self.order.stamp(slot);
+        self.table.remove(Key::tag_of(fold(&key)), slot);
+        self.order.remove(slot);
+        self.free.push(slot);
+        self.look_at_oldest();
+        Some(Removed {
+            key,
+            entry,
+            last_use,
+        })
+    }
+
+    /// Brings the noted hits into the order, oldest first.
+    fn settle(&mut self) {
+        if self.notes.is_empty() {
+            return;
+        }
+        for (slot, stamp) in self.notes.drain(..) {
+            self.order.refresh(slot, stamp);
+        }
+        self.look_at_oldest();
+    }
+
+    /// Remembers when the oldest was used, so that a hit need not look.
+    fn look_at_oldest(&mut self) {
+        let oldest = self.order.oldest();
+        self.oldest_use = oldest.map_or(Stamp::MAX, |slot| self.order.stamp(slot));
+    }
+}
+
+/// What an entry counts against the byte budget: its artifact's length.
+pub(super) fn size(entry: &Entry) -> u64 {
+    entry.artifact.len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_slot_is_one_cache_line() {
+        assert_eq!(size_of::<Option<Kept>>(), 64);
+    }
+
+    #[test]
+    fn the_oldest_is_known_whatever_was_only_noted() {
+        let keys = [0, 1, 2].map(|n| Key::new(&Fingerprint::from_bytes([n; 32])));
+        let mut lru = Lru::default();
+        for (stamp, key) in (10..).zip(&keys) {
+            lru.insert(key, vec![1].into(), stamp);
+        }
+        assert_eq!(lru.oldest_use(), 10);
+        lru.get(&keys[1], 20);
+        assert_eq!((lru.notes.len(), lru.oldest_use()), (1, 10));
+        // The hit of the oldest brings the other one into the order too.
+        lru.get(&keys[0], 21);
+        assert_eq!((lru.notes.len(), lru.oldest_use()), (0, 12));
+        for n in 0..100 {
+            lru.get(&keys[usize::from(n % 2 == 0)], 30 + n);
+            assert_eq!(lru.oldest_use(), 12);
+        }
+        let removed = lru.evict(&keys[2]).unwrap();
+        assert_eq!(
+            (removed.key, removed.last_use),
+            (*keys[1].fingerprint(), 128)
+        );
+    }
+}

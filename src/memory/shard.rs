@@ -1,0 +1,178 @@
+//! One shard: the policy with its counters, as it is found under the shard's lock.
+
+use super::budget::Budget;
+use super::key::Key;
+use super::lru::{Lru, Removed, size};
+use super::order::Stamp;
+use crate::stats::StoreStats;
+use crate::store::{Entry, PutStatus};
+use std::ptr;
+
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    lru: Lru,
+    counters: Counters,
+}
+
+/// What happened in a shard; saturating.
+#[derive(Debug, Default)]
+struct Counters {
+    hits: u64,
+    misses: u64,
+    puts: u64,
+    rejected_puts: u64,
+    evictions: u64,
+    evicted_bytes: u64,
+}
+
+impl Shard {
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.lru.contains(key)
+    }
+
+    /// Looks `key` up at the time that `stamp` makes of the number of hits so far.
+    pub(super) fn get(&mut self, key: &Key, stamp: impl FnOnce(u64) -> Stamp) -> Option<Entry> {
+        let found = self.lru.get(key, stamp(self.counters.hits)).cloned();
+        match found {
+            Some(_) => bump(&mut self.counters.hits, 1),
+            None => bump(&mut self.counters.misses, 1),
+        }
+        found
+    }
+
+    /// Refreshes the recency of `key` and counts nothing.
+    pub(super) fn touch(&mut self, key: &Key, stamp: Stamp) {
+        self.lru.get(key, stamp);
+    }
+
+    /// Binds `key` to `entry`; returns what it replaced, to be freed outside the lock.
+    pub(super) fn put(
+        &mut self,
+        key: &Key,
+        entry: Entry,
+        stamp: Stamp,
+        budget: &Budget,
+    ) -> (PutStatus, Option<Entry>) {
+        bump(&mut self.counters.puts, 1);
+        let (bytes, new_size) = (ptr::from_ref(entry.artifact.as_slice()), size(&entry));
+        let old = self.lru.insert(key, entry, stamp);
+        let mut status = PutStatus::Stored;
+        if let Some(old) = &old {
+            budget.replace(size(old), new_size);
+            if ptr::eq(bytes, old.artifact.as_slice()) {
+                status = PutStatus::AlreadyStored;
+            }
+        } else {
+            budget.add(1, new_size);
+        }
+        (status, old)
+    }
+
+    /// Counts a put that a zero budget accepts and does not keep.
+    pub(super) fn put_nothing(&mut self) {
+        bump(&mut self.counters.puts, 1);
+    }
+
+    /// Refuses a put of `key`: what was there before has to go.
+    pub(super) fn reject(&mut self, key: &Key, budget: &Budget) -> Option<Removed> {
+        bump(&mut self.counters.rejected_puts, 1);
+        let removed = self.remove(key, budget)?;
+        self.count_eviction(&removed);
+        Some(removed)
+    }
+
+    pub(super) fn remove(&mut self, key: &Key, budget: &Budget) -> Option<Removed> {
+        let removed = self.lru.remove(key)?;
+        budget.subtract(1, size(&removed.entry));
+        Some(removed)
+    }
+
+    /// Evicts the entry used longest ago that is not under `spared`.
+    pub(super) fn evict(&mut self, spared: &Key, budget: &Budget) -> Option<Removed> {
+        let removed = self.lru.evict(spared)?;
+        budget.subtract(1, size(&removed.entry));
+        self.count_eviction(&removed);
+        Some(removed)
+    }
+
+    /// Takes every entry out, to be freed outside the lock.
+    pub(super) fn clear(&mut self, budget: &Budget) -> Lru {
+        let all = std::mem::take(&mut self.lru);
+        budget.subtract(all.len() as u64, all.bytes());
+        all
+    }
+
+    /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
+    pub(super) fn oldest_use(&self) -> Stamp {
+        self.lru.oldest_use()
+    }
+
+    /// Adds this shard's counters to a snapshot.
+    pub(super) fn add_to(&self, stats: &mut StoreStats) {
+        let counters = &self.counters;
+        bump(&mut stats.hits, counters.hits);
+        bump(&mut stats.misses, counters.misses);
+        bump(&mut stats.puts, counters.puts);
+        bump(&mut stats.rejected_puts, counters.rejected_puts);
+        bump(&mut stats.evictions, counters.evictions);
+        bump(&mut stats.evicted_bytes, counters.evicted_bytes);
+        stats.lookups = stats.hits.saturating_add(stats.misses);
+    }
+
+    fn count_eviction(&mut self, removed: &Removed) {
+        bump(&mut self.counters.evictions, 1);
+        bump(&mut self.counters.evicted_bytes, size(&removed.entry));
+    }
+}
+
+fn bump(counter: &mut u64, by: u64) {
+    *counter = counter.saturating_add(by);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprint::Fingerprint;
+
+    #[test]
+    fn counters_saturate_and_never_wrap_or_panic() {
+        let budget = Budget::new(u64::MAX, u64::MAX);
+        let full = || Counters {
+            hits: u64::MAX,
+            misses: u64::MAX,
+            puts: u64::MAX,
+            rejected_puts: u64::MAX,
+            evictions: u64::MAX,
+            evicted_bytes: u64::MAX,
+        };
+        let mut shard = Shard {
+            lru: Lru::default(),
+            counters: full(),
+        };
+        let keys = [0, 1].map(|n| Key::new(&Fingerprint::from_bytes([n; 32])));
+        for key in keys {
+            let _ = shard.put(&key, vec![0; 3].into(), 1, &budget);
+        }
+        assert!(shard.get(&keys[0], |_| 2).is_some());
+        assert!(shard.evict(&keys[0], &budget).is_some());
+        assert!(shard.get(&keys[1], |_| 3).is_none());
+        assert!(shard.reject(&keys[0], &budget).is_some());
+        shard.put_nothing();
+
+        // Two such shards in one snapshot.
+        let mut stats = StoreStats::default();
+        shard.add_to(&mut stats);
+        shard.add_to(&mut stats);
+        let all = [
+            stats.lookups,
+            stats.hits,
+            stats.misses,
+            stats.puts,
+            stats.rejected_puts,
+            stats.evictions,
+            stats.evicted_bytes,
+        ];
+        assert_eq!(all, [u64::MAX; 7]);
+        assert_eq!(stats.hit_rate_ppm(), Some(1_000_000));
+    }
+}
