@@ -5,7 +5,7 @@ use crate::stats::{StoreStats, Tier};
 
 /// Look-ups are counted in one of so many cells, chosen by the key: two threads meet in a cell
 /// about as often as in a shard of the memory above.
-const CELLS: usize = 64;
+const CELLS: u64 = 64;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -54,8 +54,7 @@ impl Counters {
     }
 
     pub(super) fn lookup(&self, fold: u64, hit: bool) {
-        // Masked, so always in range.
-        let cell = &self.lookups[(fold as usize) % CELLS];
+        let cell = &self.lookups[(fold % CELLS) as usize];
         count(if hit { &cell.hits } else { &cell.misses });
     }
 

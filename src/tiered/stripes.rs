@@ -64,7 +64,6 @@ impl Stripes {
     }
 
     fn stripe(&self, fold: u64) -> &Stripe {
-        // Masked, so always in range.
         &self.0[(fold % STRIPES) as usize]
     }
 

@@ -81,11 +81,6 @@ impl Touches {
         batch
     }
 
-    /// Whether nothing is noted.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Vec<Fingerprint>> {
         let Ok(noted) = self.noted.lock() else {
             panic!("the lock of the noted hits of a tiered store is poisoned");
@@ -113,7 +108,6 @@ mod tests {
             assert!(!touches.note(&b, fold_b));
         }
         assert_eq!(touches.take(), [a, b]);
-        assert!(touches.is_empty());
         assert!(touches.note(&a, fold_a), "a new interval");
         assert_eq!(touches.take(), [a]);
     }

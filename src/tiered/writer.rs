@@ -69,10 +69,7 @@ impl<L: Store> Shared<L> {
         };
         let put = || call("write to", || self.lower.put(&job.key, entry.clone()));
         match put().or_else(|_| put()) {
-            Ok(outcome) => {
-                self.queue.settle(job);
-                self.written(job, entry, &outcome);
-            }
+            Ok(outcome) => self.written(job, entry, &outcome),
             Err(error) => {
                 // The older entry must not come to light when this one is given up. Until it is
                 // removed, readers find this one in the table.
@@ -84,14 +81,18 @@ impl<L: Store> Shared<L> {
     }
 
     fn written(&self, job: &Job, entry: &Entry, outcome: &PutOutcome) {
-        self.reporter.evictions(&outcome.evictions);
+        // Counted before a flush returns that waits for it, told when nobody waits any more.
+        let (key, bytes) = (job.key, entry.artifact.len() as u64);
         if outcome.is_rejected() {
             count(&self.counters.refused_writes);
-            return;
+        } else {
+            self.counters.demoted(bytes);
         }
-        let (key, bytes) = (job.key, entry.artifact.len() as u64);
-        self.counters.demoted(bytes);
-        self.reporter.report(&TierEvent::Demoted { key, bytes });
+        self.queue.settle(job);
+        if !outcome.is_rejected() {
+            self.reporter.report(&TierEvent::Demoted { key, bytes });
+        }
+        self.reporter.evictions(&outcome.evictions);
     }
 
     fn fail(&self, job: &Job, removed: bool, error: &Error) {
@@ -159,6 +160,6 @@ impl Writer {
         }
         let gone = running.gone.lock().unwrap_or_else(PoisonError::into_inner);
         // Disconnected is what is waited for; a timeout leaves the thread to itself.
-        drop(gone.recv_timeout(limit));
+        let _ended_or_late = gone.recv_timeout(limit);
     }
 }
