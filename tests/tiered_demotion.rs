@@ -158,7 +158,7 @@ fn writes_and_evictions_are_told_and_counted() {
     let seen = Arc::clone(&events);
     let tiered = Tiered::builder(upper, lower)
         .on_event(Arc::new(move |e: &TierEvent| {
-            seen.lock().unwrap().push(e.clone())
+            seen.lock().unwrap().push(e.clone());
         }))
         .build();
     tiered.put_bytes(&key(1), [1, 1]).unwrap();

@@ -28,7 +28,7 @@ fn a_failed_write_is_told_and_counted_and_fails_the_next_flush_once() {
     let seen = Arc::clone(&events);
     let tiered = Tiered::builder(upper, lower.clone())
         .on_event(Arc::new(move |e: &TierEvent| {
-            seen.lock().unwrap().push(e.clone())
+            seen.lock().unwrap().push(e.clone());
         }))
         .build();
     lower.fail_puts.set(2);

@@ -1,4 +1,5 @@
 //! Puts, gets, removes and promotions of one key keep their order.
+#![allow(clippy::unwrap_used, reason = "for tests only")]
 
 #[path = "common/map_store.rs"]
 mod map_store;

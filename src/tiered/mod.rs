@@ -10,11 +10,16 @@
 //! # Why no get sees an older entry after a newer one
 //!
 //! A get asks upper, table, lower, in this order. A put binds table, then upper; the write below
-//! follows, and only then the table forgets. A remove goes the other way: lower, table, upper. So
-//! whatever a look-up passes on its way down is at least as new as what it finds below, and
-//! what the upper tier drops at any moment lets nothing older through. Only a promotion moves up;
-//! it holds the stripe, and is dropped if the version of the stripe is not the one that it read
-//! before it asked the table.
+//! follows, and only then the table forgets. A remove goes the other way: lower, table, upper.
+//! Puts, removes and promotions of a key exclude each other by its stripe, and a promotion that
+//! began to look before the last of them is dropped. Hence:
+//!
+//! * *Table and lower together never go back.* The table holds the newest put until it is below.
+//! * *The upper tier never goes back.* It may lose an entry at any moment, not get an older one.
+//! * *Nothing newer than what the upper tier holds is seen below it.* A get that missed above and
+//!   finds that the key's stripe was held since (so that an entry may have come above behind its
+//!   back, and a newer one into the table) asks above once more, and what is there wins. If it
+//!   misses again, what it found below was put before anything that may come above now.
 
 mod builder;
 mod counters;
@@ -22,6 +27,8 @@ mod event;
 mod queue;
 mod stripes;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod touches;
 mod unwritten;
 mod writer;
@@ -199,17 +206,24 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
         }
     }
 
-    /// What is not in the upper tier.
-    fn get_below(&self, key: &Fingerprint, fold: u64) -> Result<Option<Entry>> {
-        // Before the table is asked: whatever is put or removed from here on makes it another.
-        let version = self.stripes.version(fold);
+    /// What is not in the upper tier: in the table, or (`true`) in the lower tier.
+    fn find_below(&self, key: &Fingerprint) -> Result<(Option<Entry>, bool)> {
         match self.shared.queue.get(key) {
-            Lookup::Found(entry) => return Ok(Some(entry)),
-            Lookup::Hidden => return Ok(None),
-            Lookup::Clean => {}
+            Lookup::Found(entry) => Ok((Some(entry), false)),
+            Lookup::Hidden => Ok((None, false)),
+            Lookup::Clean => Ok((self.shared.lower.get(key)?, true)),
         }
-        let found = self.shared.lower.get(key)?;
-        if let Some(entry) = &found {
+    }
+
+    /// A get that missed above, since the stripe of the key had that version.
+    fn get_below(&self, key: &Fingerprint, fold: u64, version: u64) -> Result<Option<Entry>> {
+        let (found, promote) = self.find_below(key)?;
+        if !self.stripes.is_quiet_since(fold, version) {
+            // The module's documentation says why.
+            if let Ok(Some(entry)) = self.upper.get(key) {
+                return Ok(Some(entry));
+            }
+        } else if let (Some(entry), true) = (&found, promote) {
             self.promote(key, fold, version, entry);
         }
         Ok(found)
@@ -336,13 +350,14 @@ impl Drop for Removal<'_> {
 impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
     fn get(&self, key: &Fingerprint) -> Result<Option<Entry>> {
         let fold = fold(key);
+        let version = self.stripes.version(fold);
         let above = self.upper.get(key);
         if let Ok(Some(entry)) = above {
             self.shared.counters.lookup(fold, true);
             self.note_hit(key, fold);
             return Ok(Some(entry));
         }
-        let below = self.get_below(key, fold);
+        let below = self.get_below(key, fold, version);
         let hit = matches!(below, Ok(Some(_)));
         self.shared.counters.lookup(fold, hit);
         // Where the upper tier could not tell, the lower one may; a miss would be a guess.

@@ -93,6 +93,12 @@ impl Queue {
         std::process::id() != self.process
     }
 
+    /// Makes this look like the queue of the parent of this process.
+    #[cfg(test)]
+    pub(super) fn pretend_forked(&mut self) {
+        self.process = self.process.wrapping_add(1);
+    }
+
     /// When who starts to wait now gives up.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.wait_limit
@@ -381,5 +387,34 @@ impl Paused<'_> {
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         drop(self.0.update(|state| state.table.set_paused(false)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_does_not_wait_for_a_lock_that_nobody_will_release() {
+        let mut queue = Queue::new(1 << 20, Duration::from_secs(30));
+        let key = Fingerprint::from_bytes([1; 32]);
+        queue.insert(key, vec![1].into(), true).unwrap();
+        queue.pretend_forked();
+        assert!(matches!(queue.get(&key), Lookup::Found(_)));
+        let held = queue.state.lock().unwrap();
+        std::thread::scope(|scope| {
+            let child = || {
+                assert!(
+                    matches!(queue.get(&key), Lookup::Hidden),
+                    "it may hide anything"
+                );
+                let error = queue.insert(key, vec![2].into(), true).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Closed);
+                assert!(queue.claim_next().is_none());
+                assert!(queue.is_full());
+            };
+            scope.spawn(child).join().unwrap();
+        });
+        drop(held);
     }
 }

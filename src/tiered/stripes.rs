@@ -1,9 +1,10 @@
 //! The order of puts, removes, clears and promotions of one key.
 //!
-//! Whoever is about to change what a key is bound to in the upper tier holds the key's stripe, and
-//! the stripe's version grows when it lets go. A promotion reads the version *before* it looks
-//! below; if the version is another one when it holds the stripe, something newer may have been
-//! put or removed in between, and the promotion is dropped.
+//! Whoever changes what a key is bound to in the upper tier holds the key's stripe. Its version
+//! grows when it is taken and when it is let go, so it is odd while it is held, and a look-up that
+//! finds the same even version before and after knows that nothing changed in between. A
+//! promotion that finds another version than before its look-up is dropped: something newer may
+//! have been put or removed.
 //!
 //! A stripe is a flag with a condition variable rather than a held mutex: waiting for it is
 //! bounded, a panic of the store above while it is held harms nobody, and a promotion, which must
@@ -53,8 +54,14 @@ impl Stripe {
             };
             held = guard;
         }
+        Ok(self.hold(held))
+    }
+
+    fn hold(&self, mut held: MutexGuard<'_, bool>) -> StripeGuard<'_> {
         *held = true;
-        Ok(StripeGuard(self))
+        // Before anything is done under it: who sees some of that finds another version.
+        self.version.fetch_add(1, Ordering::AcqRel);
+        StripeGuard(self)
     }
 }
 
@@ -67,9 +74,14 @@ impl Stripes {
         &self.0[(fold % STRIPES) as usize]
     }
 
-    /// The version of the stripe of a key.
+    /// The version of the stripe of a key; odd while somebody holds it.
     pub(super) fn version(&self, fold: u64) -> u64 {
         self.stripe(fold).version.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody held the stripe of a key since its version was `version`.
+    pub(super) fn is_quiet_since(&self, fold: u64, version: u64) -> bool {
+        version % 2 == 0 && self.version(fold) == version
     }
 
     /// Holds the stripe of a key; [`ErrorKind::Timeout`] at the deadline.
@@ -80,7 +92,7 @@ impl Stripes {
     /// Holds the stripe of a key if nobody does and its version is still `version`. Never waits.
     pub(super) fn acquire_if(&self, fold: u64, version: u64) -> Option<StripeGuard<'_>> {
         let stripe = self.stripe(fold);
-        let mut held = match stripe.held.try_lock() {
+        let held = match stripe.held.try_lock() {
             Ok(held) => held,
             Err(TryLockError::WouldBlock) => return None,
             Err(TryLockError::Poisoned(_)) => {
@@ -90,9 +102,7 @@ impl Stripes {
         if *held || stripe.version.load(Ordering::Acquire) != version {
             return None;
         }
-        *held = true;
-        drop(held);
-        Some(StripeGuard(stripe))
+        Some(stripe.hold(held))
     }
 
     /// Holds every stripe. Taken in one order, by one who holds none: no cycle of waits.
@@ -122,8 +132,12 @@ mod tests {
         let version = stripes.version(9);
         let guard = stripes.acquire(9, Instant::now()).unwrap();
         assert!(stripes.acquire_if(9, version).is_none(), "held");
+        assert!(!stripes.is_quiet_since(9, version));
+        assert!(!stripes.is_quiet_since(9, stripes.version(9)), "held");
         drop(guard);
         assert!(stripes.acquire_if(9, version).is_none(), "changed");
+        assert!(!stripes.is_quiet_since(9, version));
+        assert!(stripes.is_quiet_since(9, stripes.version(9)));
         assert!(stripes.acquire_if(9, stripes.version(9)).is_some());
         assert!(stripes.acquire_if(10, stripes.version(10)).is_some());
     }

@@ -1,5 +1,6 @@
 //! A plain store for tests: a map with a byte budget, that fails, panics and blocks on demand.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "for tests only")]
 
 use keepwarm::{
     Displaced, Entry, Error, ErrorKind, Eviction, EvictionReason, Fingerprint, PutOutcome,
@@ -48,10 +49,13 @@ impl Gate {
         let mut state = self.state.lock().unwrap();
         state.1 += 1;
         self.changed.notify_all();
-        while state.0 {
-            state = self.changed.wait(state).unwrap();
-        }
+        let (mut state, late) = self
+            .changed
+            .wait_timeout_while(state, PATIENCE, |state| state.0)
+            .unwrap();
         state.1 -= 1;
+        drop(state);
+        assert!(!late.timed_out(), "the gate was never opened");
     }
 
     /// Waits until a call waits at the gate.
