@@ -57,30 +57,6 @@ fn closing_reports_what_could_not_be_written() {
 }
 
 #[test]
-fn every_flush_under_way_when_a_write_fails_tells_it() {
-    let (upper, lower) = (MapStore::new(), MapStore::new());
-    let tiered = Tiered::builder(upper, lower.clone()).build();
-    lower.puts.close();
-    tiered.put_bytes(&key(1), [1]).unwrap();
-    lower.puts.wait_for_a_call();
-    lower.fail_puts.set(2);
-    std::thread::scope(|scope| {
-        // The gate holds the write until both flushes are counted in: one that comes after the
-        // other has told would rightly be fine.
-        let flushes: Vec<_> = (0..2).map(|_| scope.spawn(|| tiered.flush())).collect();
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        lower.puts.open();
-        for flush in flushes {
-            assert_eq!(
-                flush.join().unwrap().unwrap_err().kind(),
-                ErrorKind::WriteFailed
-            );
-        }
-    });
-    tiered.flush().unwrap();
-}
-
-#[test]
 fn a_flush_covers_everything_put_before_it() {
     for policy in POLICIES {
         let (upper, lower) = (MapStore::with_budget(20), MapStore::new());

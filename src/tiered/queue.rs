@@ -395,6 +395,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_flush_under_way_when_a_write_fails_tells_it() {
+        let queue = Queue::new(1 << 20, Duration::from_secs(30));
+        let key = Fingerprint::from_bytes([1; 32]);
+        let (one, two) = (queue.reported().unwrap(), queue.reported().unwrap());
+        queue.insert(key, vec![1].into(), true).unwrap();
+        let job = queue.claim_next().unwrap();
+        queue.fail(&job, true);
+        assert!(queue.report_failures(one).unwrap());
+        let later = queue.reported().unwrap();
+        assert!(
+            queue.report_failures(two).unwrap(),
+            "the other told it first"
+        );
+        assert!(!queue.report_failures(later).unwrap(), "told twice");
+    }
+
+    #[test]
     fn a_forked_child_does_not_wait_for_a_lock_that_nobody_will_release() {
         let mut queue = Queue::new(1 << 20, Duration::from_secs(30));
         let key = Fingerprint::from_bytes([1; 32]);
