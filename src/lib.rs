@@ -14,6 +14,7 @@ mod namespace;
 mod stats;
 mod store;
 mod sys;
+mod tiered;
 
 pub use artifact::Artifact;
 pub use digest::Digest;
@@ -24,3 +25,4 @@ pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use namespace::NamespaceId;
 pub use stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 pub use store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store, StoreExt};
+pub use tiered::{TierEvent, Tiered, TieredBuilder, WritePolicy};

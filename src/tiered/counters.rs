@@ -1,0 +1,119 @@
+//! What a composition counts.
+
+use super::sync::{AtomicU64, Ordering};
+use crate::stats::{StoreStats, Tier};
+
+/// Look-ups are counted in one of so many cells, chosen by the key: two threads meet in a cell
+/// about as often as in a shard of the memory above.
+const CELLS: u64 = 64;
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lookups {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(super) struct Counters {
+    lookups: Box<[Lookups]>,
+    pub(super) puts: AtomicU64,
+    pub(super) failed_puts: AtomicU64,
+    pub(super) refused_writes: AtomicU64,
+    promotions: AtomicU64,
+    promoted_bytes: AtomicU64,
+    demotions: AtomicU64,
+    demoted_bytes: AtomicU64,
+    flushes: AtomicU64,
+    flush_errors: AtomicU64,
+}
+
+/// Counts one. Relaxed: counters order nothing.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            lookups: (0..CELLS).map(|_| Lookups::default()).collect(),
+            puts: AtomicU64::new(0),
+            failed_puts: AtomicU64::new(0),
+            refused_writes: AtomicU64::new(0),
+            promotions: AtomicU64::new(0),
+            promoted_bytes: AtomicU64::new(0),
+            demotions: AtomicU64::new(0),
+            demoted_bytes: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            flush_errors: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn lookup(&self, fold: u64, hit: bool) {
+        let cell = &self.lookups[(fold % CELLS) as usize];
+        count(if hit { &cell.hits } else { &cell.misses });
+    }
+
+    pub(super) fn promoted(&self, bytes: u64) {
+        count(&self.promotions);
+        self.promoted_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn demoted(&self, bytes: u64) {
+        count(&self.demotions);
+        self.demoted_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn flushed(&self, ok: bool) {
+        count(if ok {
+            &self.flushes
+        } else {
+            &self.flush_errors
+        });
+    }
+
+    /// The counters with what the parts say; see [`Tiered`](crate::Tiered) for what each means.
+    pub(super) fn snapshot(
+        &self,
+        unwritten: (u64, u64),
+        upper: StoreStats,
+        lower: StoreStats,
+    ) -> StoreStats {
+        let sum = |field: fn(&Lookups) -> &AtomicU64| {
+            let cells = self.lookups.iter().map(|cell| read(field(cell)));
+            cells.fold(0, u64::saturating_add)
+        };
+        let (hits, misses) = (sum(|l| &l.hits), sum(|l| &l.misses));
+        let both = |field: fn(&StoreStats) -> u64| field(&upper).saturating_add(field(&lower));
+        let below = lower.entries.saturating_add(unwritten.0);
+        let bytes_below = lower.cached_bytes.saturating_add(unwritten.1);
+        StoreStats {
+            tier: Tier::Tiered,
+            lookups: hits.saturating_add(misses),
+            hits,
+            misses,
+            puts: read(&self.puts),
+            rejected_puts: read(&self.refused_writes),
+            failed_puts: read(&self.failed_puts),
+            evictions: lower.evictions,
+            evicted_bytes: lower.evicted_bytes,
+            promotions: read(&self.promotions),
+            promoted_bytes: read(&self.promoted_bytes),
+            demotions: read(&self.demotions),
+            demoted_bytes: read(&self.demoted_bytes),
+            deduplicated_bytes: both(|s| s.deduplicated_bytes),
+            written_bytes: both(|s| s.written_bytes),
+            rewritten_bytes: both(|s| s.rewritten_bytes),
+            flushes: read(&self.flushes),
+            flush_errors: read(&self.flush_errors),
+            corrupt: both(|s| s.corrupt),
+            entries: upper.entries.max(below),
+            cached_bytes: upper.cached_bytes.max(bytes_below),
+            tiers: vec![upper, lower],
+        }
+    }
+}
