@@ -73,8 +73,15 @@ fn a_wait_past_its_bound_builds_anyway() {
         assert_eq!(stuck.join().unwrap().unwrap().as_slice(), [1]);
     });
     let stats = cache.stats();
-    assert_eq!((stats.waits, stats.shared_builds, stats.lone_builds), (1, 0, 1));
-    assert_eq!(cache.get(&key(1)).unwrap().as_slice(), [1], "it was put last");
+    assert_eq!(
+        (stats.waits, stats.shared_builds, stats.lone_builds),
+        (1, 0, 1)
+    );
+    assert_eq!(
+        cache.get(&key(1)).unwrap().as_slice(),
+        [1],
+        "it was put last"
+    );
 }
 
 #[test]
@@ -115,7 +122,11 @@ fn any_tangle_of_builds_comes_to_an_end() {
             if random % 7 == 0 {
                 resume_unwind(Box::new("a panic without a message on the terminal"));
             }
-            if random % 5 == 0 { Err(Failed) } else { Ok(vec![n; 3]) }
+            if random % 5 == 0 {
+                Err(Failed)
+            } else {
+                Ok(vec![n; 3])
+            }
         };
         let got = cache.get_or_insert_with(&key(n), build)?;
         assert_eq!(got.as_slice(), [n; 3]);
@@ -144,7 +155,7 @@ fn any_tangle_of_builds_comes_to_an_end() {
     assert_eq!(stats.misses, built, "every miss was built or shared");
 }
 
-/// A step of a small generator (SplitMix64).
+/// A step of a small generator (`SplitMix64`).
 fn step(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

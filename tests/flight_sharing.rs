@@ -44,7 +44,10 @@ fn threads_asking_for_one_missing_key_build_once() {
                 })
             });
             assert_eq!(builds.load(SeqCst), 1);
-            assert!(got.iter().all(|a| a.as_ref().unwrap().as_slice() == [round; 10]));
+            assert!(
+                got.iter()
+                    .all(|a| a.as_ref().unwrap().as_slice() == [round; 10])
+            );
         }
         let stats = cache.stats();
         assert_eq!((stats.builds, stats.failed_builds), (20, 0));

@@ -84,6 +84,10 @@ struct Inner {
     named: Mutex<FxHashSet<NamespaceId>>,
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for a cache, and hits go through it"
+)]
 enum Backend {
     Off,
     Memory(MemoryStore),

@@ -98,8 +98,10 @@ impl Reports {
         {
             return;
         }
-        if catch_unwind(AssertUnwindSafe(|| listener(eviction))).is_err() {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| listener(eviction))) {
             self.listener_panics.add(1);
+            // Its own drop might panic too.
+            std::mem::forget(payload);
         }
         // Not reached in a thread that is ending: it returned above.
         let _ = TELLING.try_with(|telling| telling.set(false));
@@ -153,12 +155,9 @@ pub(super) fn describe(error: &dyn StdError) -> String {
 
 /// Takes a lock that is only ever held for a few moves of memory.
 pub(super) fn held<'a, T>(mutex: &'a Mutex<T>, name: &str) -> MutexGuard<'a, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        Err(_) => {
-            panic!("keepwarm: the lock `{name}` is poisoned: a thread panicked while holding it")
-        }
-    }
+    mutex.lock().unwrap_or_else(|_| {
+        panic!("keepwarm: the lock `{name}` is poisoned: a thread panicked while holding it")
+    })
 }
 
 #[cfg(test)]

@@ -214,7 +214,7 @@ impl fmt::Display for Bytes {
         }
         let power = self.0.ilog2() / 10;
         let unit = UNITS[power as usize - 1]; // 1..=6: a u64 is less than 2^64
-        let tenths = u128::from(self.0) * 10 >> (power * 10);
+        let tenths = (u128::from(self.0) * 10) >> (power * 10);
         write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
     }
 }
