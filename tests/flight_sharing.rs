@@ -1,4 +1,8 @@
 //! Threads that miss the same artifact at the same time build it once.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are no tests to the lint"
+)]
 
 use keepwarm::{Artifact, Cache, Fingerprint};
 use std::panic::{AssertUnwindSafe, catch_unwind};

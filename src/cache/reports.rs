@@ -59,6 +59,7 @@ impl Reports {
         match event {
             TierEvent::Evicted(eviction) => self.evicted(eviction),
             TierEvent::WriteFailed { key, error } => {
+                // Already traced where it happened.
                 self.fault_text(format!("could not write {key} to disk: {error}"));
             }
             _ => {}
@@ -115,13 +116,14 @@ impl Reports {
 
     /// Something failed that the caller is not told of.
     pub(super) fn fault(&self, error: &dyn StdError) {
-        self.fault_text(describe(error));
+        let text = describe(error);
+        #[cfg(feature = "tracing")]
+        tracing::warn!(target: "keepwarm", fault = %text, "a cache fault was made a miss");
+        self.fault_text(text);
     }
 
     fn fault_text(&self, text: String) {
         self.faults.add(1);
-        #[cfg(feature = "tracing")]
-        tracing::warn!(target: "keepwarm", fault = %text, "a cache fault was made a miss");
         *held(&self.last_fault, "cache.last_fault") = Some(text);
     }
 
