@@ -4,7 +4,7 @@
     reason = "helpers of tests are no tests to the lint"
 )]
 
-use keepwarm::{Artifact, Cache, Entry, Fingerprint, NamespaceId};
+use keepwarm::{Artifact, Cache, Entry, Fingerprint, NamespaceId, WritePolicy};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -82,24 +82,38 @@ fn a_built_artifact_carries_what_it_cost() {
 
 #[test]
 fn artifacts_are_served_by_the_next_cache_over_the_directory() {
-    let dir = tempfile::tempdir().unwrap();
-    let small = vec![1; 100];
-    let large: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0] ^ 7).collect();
+    for policy in [WritePolicy::OnInsert, WritePolicy::OnEviction] {
+        let dir = tempfile::tempdir().unwrap();
+        let small = vec![1; 100];
+        let large: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0] ^ 7).collect();
+        let open = || {
+            Cache::builder()
+                .write_policy(policy)
+                .open(dir.path())
+                .unwrap()
+        };
 
-    let cache = Cache::builder().open(dir.path()).unwrap();
-    cache.put(&key(1), small.clone());
-    cache.put(&key(2), large.clone());
-    cache.namespace("driver 1").put(&key(1), vec![9]);
-    cache.close().unwrap();
+        let cache = open();
+        cache.put(&key(1), small.clone());
+        cache.put(&key(2), large.clone());
+        cache.namespace("driver 1").put(&key(1), vec![9]);
+        cache.close().unwrap();
 
-    let cache = Cache::builder().open(dir.path()).unwrap();
-    assert_eq!(cache.get(&key(1)), Some(small.into()));
-    assert_eq!(cache.get(&key(2)), Some(large.into()));
-    assert_eq!(
-        cache.namespace("driver 1").get(&key(1)),
-        Some(vec![9].into())
-    );
-    assert_eq!((cache.stats().hits, cache.stats().builds), (3, 0));
+        let cache = open();
+        assert_eq!(cache.get(&key(1)), Some(small.into()));
+        assert_eq!(cache.get(&key(2)), Some(large.into()));
+        let namespace = cache.namespace("driver 1");
+        assert_eq!(namespace.get(&key(1)), Some(vec![9].into()));
+        assert_eq!((cache.stats().hits, cache.stats().builds), (3, 0));
+    }
+}
+
+#[test]
+fn a_handle_goes_to_any_thread() {
+    fn check<T: Clone + Send + Sync + 'static>() {}
+    check::<Cache>();
+    check::<keepwarm::Namespace>();
+    check::<keepwarm::CacheBuilder>();
 }
 
 #[test]

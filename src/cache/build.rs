@@ -1,7 +1,8 @@
 //! Look up or build: where a miss becomes at most one build at a time.
 
 use super::counters::Attempt;
-use super::{Backend, Cache, Inner, Namespace};
+use super::inner::{Backend, Inner};
+use super::{Cache, Namespace};
 use crate::artifact::Artifact;
 use crate::fingerprint::Fingerprint;
 use crate::flight::{Lead, Turn};

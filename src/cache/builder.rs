@@ -1,7 +1,8 @@
 //! The settings of a cache, and the ways to open one.
 
+use super::Cache;
+use super::inner::{Backend, Inner};
 use super::reports::{Listener, Reports, describe};
-use super::{Backend, Cache, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::MAX_WAIT;
 use crate::stats::Eviction;

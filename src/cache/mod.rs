@@ -7,6 +7,7 @@ mod build;
 mod builder;
 mod counters;
 mod default_path;
+mod inner;
 mod namespace;
 mod reports;
 mod stats;
@@ -17,20 +18,16 @@ pub use namespace::Namespace;
 pub use reports::EvictionReport;
 pub use stats::Stats;
 
+use crate::DiskStore;
 use crate::artifact::Artifact;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
-use crate::flight::Flights;
-use crate::namespace::NamespaceId;
-use crate::stats::{Durability, StoreStats, Tier};
+use crate::stats::Durability;
 use crate::store::{Entry, Store};
-use crate::{DiskStore, MemoryStore, Tiered};
-use counters::Counters;
-use reports::{Reports, held};
-use rustc_hash::FxHashSet;
+use inner::{Backend, Inner};
+use reports::held;
 use std::fmt;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// A cache of artifacts: memory in front of a directory that every process shares.
 ///
@@ -72,27 +69,6 @@ use std::time::Duration;
 /// [flushed](Self::flush).
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
-
-struct Inner {
-    backend: Backend,
-    flights: Flights<Fingerprint, Entry>,
-    counters: Counters,
-    reports: Arc<Reports>,
-    build_wait: Duration,
-    degraded: Option<String>,
-    /// Namespaces whose names were given to the disk, or should have been.
-    named: Mutex<FxHashSet<NamespaceId>>,
-}
-
-#[allow(
-    clippy::large_enum_variant,
-    reason = "there is one for a cache, and hits go through it"
-)]
-enum Backend {
-    Off,
-    Memory(MemoryStore),
-    Tiers(Tiered<MemoryStore, DiskStore>),
-}
 
 impl Cache {
     /// Starts the settings of a cache.
@@ -352,124 +328,6 @@ impl Cache {
     /// ```
     pub fn stats(&self) -> Stats {
         self.0.stats()
-    }
-}
-
-impl Inner {
-    fn new(backend: Backend, reports: Arc<Reports>, build_wait: Duration) -> Self {
-        Self {
-            backend,
-            flights: Flights::new(),
-            counters: Counters::default(),
-            reports,
-            build_wait,
-            degraded: None,
-            named: Mutex::default(),
-        }
-    }
-
-    fn store(&self) -> Option<&dyn Store> {
-        match &self.backend {
-            Backend::Off => None,
-            Backend::Memory(memory) => Some(memory),
-            Backend::Tiers(tiers) => Some(tiers),
-        }
-    }
-
-    /// What a store said, or nothing and a fault.
-    fn or_fault<T>(&self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.reports.fault(&error)).ok()
-    }
-
-    /// A look that the façade does not count.
-    fn look(&self, key: &Fingerprint) -> Option<Entry> {
-        self.or_fault(self.store()?.get(key)).flatten()
-    }
-
-    fn get(&self, key: &Fingerprint) -> Option<Entry> {
-        let found = self.look(key);
-        match &found {
-            Some(entry) => self.counters.hit(entry.build_cost),
-            None => self.counters.miss(),
-        }
-        found
-    }
-
-    fn contains(&self, key: &Fingerprint) -> bool {
-        let store = self.store();
-        let found = store.and_then(|store| self.or_fault(store.contains(key)));
-        found.unwrap_or(false)
-    }
-
-    fn put(&self, key: &Fingerprint, within: Option<&Namespace>, mut entry: Entry) {
-        let Some(store) = self.store() else { return };
-        self.counters.puts.add(1);
-        if let Some(namespace) = within {
-            entry.namespace = namespace.id();
-            self.name_on_disk(namespace);
-        }
-        let Some(outcome) = self.or_fault(store.put(key, entry)) else {
-            return;
-        };
-        // The tiers report theirs as events.
-        if matches!(self.backend, Backend::Memory(_)) {
-            for eviction in &outcome.evictions {
-                self.reports.evicted(eviction);
-            }
-        }
-    }
-
-    fn stats(&self) -> Stats {
-        let hot = self.counters.hot();
-        let counters = &self.counters;
-        let (faults, last_fault) = self.reports.faults();
-        let (all, memory, disk) = self.store_stats();
-        Stats {
-            enabled: !matches!(self.backend, Backend::Off),
-            degraded: self.degraded.clone(),
-            lookups: hot.hits.saturating_add(hot.misses),
-            hits: hot.hits,
-            misses: hot.misses,
-            puts: counters.puts.get(),
-            builds: counters.builds.get(),
-            failed_builds: counters.failed_builds.get(),
-            build_time: counters.build_nanos.time(),
-            build_time_saved: Duration::from_nanos(hot.saved_nanos),
-            waits: counters.waits.get(),
-            wait_time: counters.wait_nanos.time(),
-            shared_builds: counters.shared_builds.get(),
-            build_time_shared: counters.shared_nanos.time(),
-            lone_builds: counters.lone_builds.get(),
-            faults,
-            last_fault,
-            listener_panics: self.reports.listener_panics(),
-            promotions: all.promotions,
-            promoted_bytes: all.promoted_bytes,
-            demotions: all.demotions,
-            demoted_bytes: all.demoted_bytes,
-            flushes: all.flushes,
-            flush_errors: all.flush_errors,
-            memory,
-            disk,
-        }
-    }
-
-    /// The stats of the whole, of memory, and of the disk.
-    fn store_stats(&self) -> (StoreStats, StoreStats, Option<StoreStats>) {
-        match &self.backend {
-            Backend::Off => {
-                let memory = StoreStats {
-                    tier: Tier::Memory,
-                    ..StoreStats::default()
-                };
-                (StoreStats::default(), memory, None)
-            }
-            Backend::Memory(memory) => (memory.stats(), memory.stats(), None),
-            Backend::Tiers(tiers) => {
-                let disk = tiers.lower().stats();
-                (tiers.stats(), tiers.upper().stats(), Some(disk))
-            }
-        }
     }
 }
 

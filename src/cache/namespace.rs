@@ -1,7 +1,8 @@
 //! A view of a cache in which every key is a key of one namespace.
 
+use super::Cache;
+use super::inner::{Backend, Inner};
 use super::reports::held;
-use super::{Backend, Cache, Inner};
 use crate::artifact::Artifact;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
