@@ -1,6 +1,7 @@
 //! keepwarm keeps compiled artifacts warm.
 
 mod artifact;
+mod cache;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod digest;
@@ -8,15 +9,18 @@ mod disk;
 mod error;
 mod events;
 mod fingerprint;
+mod flight;
 mod hex;
 mod memory;
 mod namespace;
 mod stats;
 mod store;
+mod sync;
 mod sys;
 mod tiered;
 
 pub use artifact::Artifact;
+pub use cache::{Cache, CacheBuilder, EvictionReport, Namespace, Stats, default_path};
 pub use digest::Digest;
 pub use disk::{DiskStore, DiskStoreBuilder, Mapping};
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,30 @@
+//! Runs the models of single flight; `KEEPWARM_MODEL_RUNS` schedules each (1,000 unless set).
+
+use keepwarm_models::flight_models;
+
+fn check(model: fn()) {
+    let runs = std::env::var("KEEPWARM_MODEL_RUNS").ok();
+    let runs = runs.and_then(|runs| runs.parse().ok()).unwrap_or(1_000);
+    shuttle::check_random(model, runs);
+    shuttle::check_pct(model, runs, 3);
+}
+
+#[test]
+fn a_missing_key_is_built_once_under_every_schedule() {
+    check(flight_models::one_build_for_all);
+}
+
+#[test]
+fn failing_leaders_hand_over_under_every_schedule() {
+    check(flight_models::failures_hand_over);
+}
+
+#[test]
+fn builds_that_ask_for_one_another_end_under_every_schedule() {
+    check(flight_models::rings_end);
+}
+
+#[test]
+fn failing_builds_that_ask_for_one_another_end_under_every_schedule() {
+    check(flight_models::failing_rings_end);
+}
