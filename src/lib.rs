@@ -17,3 +17,9 @@ pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};
 pub use namespace::NamespaceId;
 pub use stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 pub use store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store, StoreExt};
+
+/// Runs the examples of the README as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+

@@ -87,19 +87,19 @@ fn source(before: &Counters, after: &Counters) -> Source {
 /// Reads the cache's statistics.
 fn counters(cache: &Cache) -> Counters {
     let stats = cache.stats();
-    let (memory, disk) = (&stats.memory, &stats.disk);
+    let (memory, disk) = (stats.memory, stats.disk.unwrap_or_default());
     Counters {
         builds: stats.builds,
         memory_hits: memory.hits,
         disk_hits: disk.hits,
-        promotions: memory.promotions,
-        demotions: memory.demotions,
+        promotions: stats.promotions,
+        demotions: stats.demotions,
         memory_evictions: memory.evictions,
         memory_rejected: memory.rejected_puts,
         disk_entries: disk.entries,
-        failed_puts: disk.failed_puts,
+        faults: stats.faults,
         corrupt: disk.corrupt,
-        build_spent_ns: nanos(stats.build_time_spent),
+        build_ns: nanos(stats.build_time),
         build_saved_ns: nanos(stats.build_time_saved),
     }
 }

@@ -74,9 +74,9 @@ pub(crate) struct Counters {
     pub(crate) memory_evictions: u64,
     pub(crate) memory_rejected: u64,
     pub(crate) disk_entries: u64,
-    pub(crate) failed_puts: u64,
+    pub(crate) faults: u64,
     pub(crate) corrupt: u64,
-    pub(crate) build_spent_ns: u64,
+    pub(crate) build_ns: u64,
     pub(crate) build_saved_ns: u64,
 }
 

@@ -127,7 +127,7 @@ impl Report<'_> {
             ("demoted to disk", |c| c.demotions.to_string()),
             ("too large for memory", |c| c.memory_rejected.to_string()),
             ("artifacts on disk", |c| c.disk_entries.to_string()),
-            ("build time spent", |c| time(c.build_spent_ns)),
+            ("build time spent", |c| time(c.build_ns)),
             ("build time saved", |c| time(c.build_saved_ns)),
         ];
         for (name, value) in rows {

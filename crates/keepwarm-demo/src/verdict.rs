@@ -19,7 +19,7 @@ pub(crate) fn failures(
         served_exactly(name, reference, run, &mut failures);
         let counters = &run.summary.counters;
         for (what, count) in [
-            ("artifacts could not be stored", counters.failed_puts),
+            ("faults of the cache", counters.faults),
             ("artifacts were found damaged", counters.corrupt),
         ] {
             if count > 0 {
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(wrong(|_, second| second.got[3].from = Source::Compiled), 1);
         assert_eq!(wrong(|_, second| second.summary.counters.builds = 1), 1);
         assert_eq!(wrong(|_, second| second.summary.counters.corrupt = 1), 1);
-        assert_eq!(wrong(|first, _| first.summary.counters.failed_puts = 1), 1);
+        assert_eq!(wrong(|first, _| first.summary.counters.faults = 1), 1);
         assert!(wrong(|_, second| drop(second.got.pop())) > 0);
     }
 }
