@@ -22,4 +22,3 @@ pub use store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store, Store
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
