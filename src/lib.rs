@@ -30,3 +30,8 @@ pub use namespace::NamespaceId;
 pub use stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 pub use store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store, StoreExt};
 pub use tiered::{TierEvent, Tiered, TieredBuilder, WritePolicy};
+
+/// Runs the examples of the README as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
