@@ -104,14 +104,20 @@ impl Lru {
         self.vacate(self.find(key)?)
     }
 
-    /// Removes the entry used longest ago that is not the one under `spared`.
-    pub(super) fn evict(&mut self, spared: &Key) -> Option<Removed> {
+    /// Removes the entry used longest ago that is not the one under `spared`, if `may` has a reason
+    /// for it, knowing its size.
+    pub(super) fn evict<R>(
+        &mut self,
+        spared: &Key,
+        may: impl FnOnce(u64) -> Option<R>,
+    ) -> Option<(Removed, R)> {
         self.settle();
         let mut slot = self.order.oldest()?;
         if self.kept(slot)?.key == *spared.fingerprint() {
             slot = self.order.next_newer(slot)?;
         }
-        self.vacate(slot)
+        let reason = may(size(&self.kept(slot)?.entry))?;
+        Some((self.vacate(slot)?, reason))
     }
 
     /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
@@ -206,7 +212,9 @@ mod tests {
             lru.get(&keys[usize::from(n % 2 == 0)], 30 + n);
             assert_eq!(lru.oldest_use(), 12);
         }
-        let removed = lru.evict(&keys[2]).unwrap();
+        assert!(lru.evict(&keys[2], |_| None::<()>).is_none());
+        let (removed, size) = lru.evict(&keys[2], Some).unwrap();
+        assert_eq!((lru.len(), size), (2, 1));
         assert_eq!(
             (removed.key, removed.last_use),
             (*keys[1].fingerprint(), 128)
