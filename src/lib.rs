@@ -6,6 +6,7 @@ pub mod conformance;
 mod digest;
 mod error;
 mod fingerprint;
+mod fold;
 mod hex;
 mod memory;
 mod namespace;

@@ -12,7 +12,7 @@
 //! - notes are brought into the order before anything else changes it, so they name taken slots;
 //! - the oldest of the order has no note, so it is the oldest indeed.
 
-use super::key::{Key, fold};
+use super::key::Key;
 use super::order::{Order, Slot, Stamp};
 use super::table::Table;
 use crate::fingerprint::Fingerprint;
@@ -151,7 +151,7 @@ impl Lru {
     fn vacate(&mut self, slot: Slot) -> Option<Removed> {
         let Kept { key, entry } = self.slots[slot as usize].take()?;
         let last_use = self.order.stamp(slot);
-        self.table.remove(Key::tag_of(fold(&key)), slot);
+        self.table.remove(Key::new(&key).tag(), slot);
         self.order.remove(slot);
         self.free.push(slot);
         self.look_at_oldest();
