@@ -1,5 +1,6 @@
 //! The key of an artifact: 32 bytes that name everything its content depends on.
 
+use crate::fold::fold;
 use crate::hex;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -96,10 +97,8 @@ impl Fingerprint {
 
 impl Hash for Fingerprint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Four words instead of a length and a byte slice: twice as fast under FxHash.
-        for word in crate::hex::words(&self.0) {
-            state.write_u64(word);
-        }
+        // Not word by word: under FxHash, big-endian counters would share a few places of a map.
+        state.write_u64(fold(&self.0));
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod fingerprint;
 mod flight;
+mod fold;
 mod hex;
 mod memory;
 mod namespace;

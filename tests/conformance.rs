@@ -1,5 +1,7 @@
 //! The suite that every store must pass, over every implementation and composition; and over
 //! stores that break one promise each, which it must catch.
+//!
+//! A further implementation is one more test of one `Suite`.
 #![allow(clippy::unwrap_used)] // helpers of tests are not seen as tests
 
 use keepwarm::StoreStats;

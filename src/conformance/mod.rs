@@ -46,6 +46,17 @@ pub struct Config {
 ///
 /// Without further settings a store is taken to have both budgets, to count an artifact as its
 /// length, to count what it does, and to decide a put before it returns.
+///
+/// ```
+/// # use keepwarm::MemoryStore;
+/// # use keepwarm::conformance::Suite;
+/// // What a store without limits and statistics would say.
+/// Suite::new(|_| MemoryStore::builder().build().unwrap())
+///     .without_entry_budget()
+///     .without_byte_budget()
+///     .without_counters()
+///     .run();
+/// ```
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent answers about a store"

@@ -20,7 +20,7 @@ pub(super) struct Budget {
     byte_limit: u64,
 }
 
-/// Which limits are exceeded.
+/// Which limits were exceeded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Exceeded {
     entries: bool,
@@ -72,19 +72,37 @@ impl Budget {
             .fetch_add(new.wrapping_sub(old), Ordering::Relaxed);
     }
 
-    pub(super) fn exceeded(&self) -> Exceeded {
-        Exceeded {
-            entries: self.entries() > self.entry_limit,
-            bytes: self.bytes() > self.byte_limit,
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.entries() > self.entry_limit || self.bytes() > self.byte_limit
+    }
+
+    /// Uncounts an entry of so many bytes that is about to be evicted, if a limit is exceeded.
+    ///
+    /// Checked and subtracted in one step: otherwise several threads, each about to evict from
+    /// another shard, would all see the one entry too many. (Where both limits are exceeded at
+    /// once, two may still; the entries go to their callers, none is lost.)
+    pub(super) fn claim(&self, bytes: u64) -> Option<Exceeded> {
+        let lower = |gauge: &AtomicU64, limit: u64, by: u64| {
+            let update = |now: u64| (now > limit).then(|| now.saturating_sub(by));
+            gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update)
+        };
+        if lower(&self.entries, self.entry_limit, 1).is_ok() {
+            let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Some(Exceeded {
+                entries: true,
+                bytes: before > self.byte_limit,
+            });
         }
+        lower(&self.bytes, self.byte_limit, bytes).ok()?;
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        Some(Exceeded {
+            entries: false,
+            bytes: true,
+        })
     }
 }
 
 impl Exceeded {
-    pub(super) fn any(self) -> bool {
-        self.entries || self.bytes
-    }
-
     #[must_use]
     pub(super) fn or(self, other: Self) -> Self {
         Self {

@@ -12,7 +12,7 @@
 //! - notes are brought into the order before anything else changes it, so they name taken slots;
 //! - the oldest of the order has no note, so it is the oldest indeed.
 
-use super::key::{Key, fold};
+use super::key::Key;
 use super::order::{Order, Slot, Stamp};
 use super::table::Table;
 use crate::fingerprint::Fingerprint;
@@ -104,14 +104,20 @@ impl Lru {
         self.vacate(self.find(key)?)
     }
 
-    /// Removes the entry used longest ago that is not the one under `spared`.
-    pub(super) fn evict(&mut self, spared: &Key) -> Option<Removed> {
+    /// Removes the entry used longest ago that is not the one under `spared`, if `may` has a reason
+    /// for it, knowing its size.
+    pub(super) fn evict<R>(
+        &mut self,
+        spared: &Key,
+        may: impl FnOnce(u64) -> Option<R>,
+    ) -> Option<(Removed, R)> {
         self.settle();
         let mut slot = self.order.oldest()?;
         if self.kept(slot)?.key == *spared.fingerprint() {
             slot = self.order.next_newer(slot)?;
         }
-        self.vacate(slot)
+        let reason = may(size(&self.kept(slot)?.entry))?;
+        Some((self.vacate(slot)?, reason))
     }
 
     /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
@@ -145,7 +151,7 @@ impl Lru {
     fn vacate(&mut self, slot: Slot) -> Option<Removed> {
         let Kept { key, entry } = self.slots[slot as usize].take()?;
         let last_use = self.order.stamp(slot);
-        self.table.remove(Key::tag_of(fold(&key)), slot);
+        self.table.remove(Key::new(&key).tag(), slot);
         self.order.remove(slot);
         self.free.push(slot);
         self.look_at_oldest();
@@ -206,7 +212,9 @@ mod tests {
             lru.get(&keys[usize::from(n % 2 == 0)], 30 + n);
             assert_eq!(lru.oldest_use(), 12);
         }
-        let removed = lru.evict(&keys[2]).unwrap();
+        assert!(lru.evict(&keys[2], |_| None::<()>).is_none());
+        let (removed, size) = lru.evict(&keys[2], Some).unwrap();
+        assert_eq!((lru.len(), size), (2, 1));
         assert_eq!(
             (removed.key, removed.last_use),
             (*keys[1].fingerprint(), 128)

@@ -192,13 +192,12 @@ impl MemoryStore {
 
     /// Evicts until the budgets hold or nothing but the entry under `newest` is left.
     fn make_room(&self, newest: &Key, now: Stamp, outcome: &mut PutOutcome) {
-        let mut exceeded = self.budget.exceeded();
         let mut over = Exceeded::default();
         let mut evicted_bytes = 0u64;
         let mut oldest_use = Stamp::MAX;
         let mut round = 0;
-        while exceeded.any() {
-            let Some(removed) = self.evict_one(newest, round) else {
+        while self.budget.is_exceeded() {
+            let Some((removed, exceeded)) = self.evict_one(newest, round) else {
                 break;
             };
             over = over.or(exceeded);
@@ -206,7 +205,6 @@ impl MemoryStore {
             oldest_use = oldest_use.min(removed.last_use);
             let displaced = Displaced::new(removed.key, removed.entry);
             outcome.displaced.push(displaced);
-            exceeded = self.budget.exceeded();
             round += 1;
         }
         if round > 0 {
@@ -222,7 +220,7 @@ impl MemoryStore {
 
     /// Evicts the oldest entry of a few shards, among them that of `newest`. If there is none, from
     /// any shard: an entry as large as the whole budget displaces all others.
-    fn evict_one(&self, newest: &Key, round: u64) -> Option<Removed> {
+    fn evict_one(&self, newest: &Key, round: u64) -> Option<(Removed, Exceeded)> {
         // The upper half of the fold chose no shard yet; each round looks elsewhere.
         let start = (newest.fold() >> 32).wrapping_add(round.wrapping_mul(SAMPLED_SHARDS as u64));
         let sampled = SAMPLED_SHARDS.min(self.shards.len()) as u64;
@@ -232,7 +230,7 @@ impl MemoryStore {
         let published = |index: &usize| self.shards[*index].oldest_use.load(Ordering::Relaxed);
         let choice = candidates.min_by_key(published)?;
         let removed = self.evict_from(choice, newest);
-        if removed.is_some() || !self.budget.exceeded().any() {
+        if removed.is_some() || !self.budget.is_exceeded() {
             return removed;
         }
         let mut all: Vec<usize> = (0..self.shards.len()).collect();
@@ -241,12 +239,9 @@ impl MemoryStore {
             .find_map(|index| self.evict_from(index, newest))
     }
 
-    /// Evicts from one shard, unless another thread made enough room while this one waited.
-    fn evict_from(&self, index: usize, newest: &Key) -> Option<Removed> {
-        self.with(index, |shard| {
-            let exceeded = self.budget.exceeded().any();
-            exceeded.then(|| shard.evict(newest, &self.budget))?
-        })
+    /// Evicts from one shard, unless another thread made enough room meanwhile.
+    fn evict_from(&self, index: usize, newest: &Key) -> Option<(Removed, Exceeded)> {
+        self.with(index, |shard| shard.evict(newest, &self.budget))
     }
 }
 

@@ -1,6 +1,6 @@
 //! One shard: the policy with its counters, as it is found under the shard's lock.
 
-use super::budget::Budget;
+use super::budget::{Budget, Exceeded};
 use super::key::Key;
 use super::lru::{Lru, Removed, size};
 use super::order::Stamp;
@@ -87,12 +87,12 @@ impl Shard {
         Some(removed)
     }
 
-    /// Evicts the entry used longest ago that is not under `spared`.
-    pub(super) fn evict(&mut self, spared: &Key, budget: &Budget) -> Option<Removed> {
-        let removed = self.lru.evict(spared)?;
-        budget.subtract(1, size(&removed.entry));
+    /// Evicts the entry used longest ago that is not under `spared`, if a budget is exceeded, and
+    /// says which.
+    pub(super) fn evict(&mut self, spared: &Key, budget: &Budget) -> Option<(Removed, Exceeded)> {
+        let (removed, exceeded) = self.lru.evict(spared, |size| budget.claim(size))?;
         self.count_eviction(&removed);
-        Some(removed)
+        Some((removed, exceeded))
     }
 
     /// Takes every entry out, to be freed outside the lock.
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn counters_saturate_and_never_wrap_or_panic() {
-        let budget = Budget::new(u64::MAX, u64::MAX);
+        let budget = Budget::new(1, u64::MAX);
         let full = || Counters {
             hits: u64::MAX,
             misses: u64::MAX,
