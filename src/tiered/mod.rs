@@ -377,8 +377,8 @@ impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
 
     /// Binds the key above and queues the write below.
     ///
-    /// Waits for room in the queue. The outcome hands nothing back: what the upper tier displaced
-    /// goes below. Its `evictions` are those of the upper tier.
+    /// Waits for room in the queue. The outcome hands nothing back and tells of no eviction: what
+    /// the upper tier displaced goes below. [`TierEvent::Evicted`] tells of both tiers.
     fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
         let above = self.put_above(key, entry).inspect_err(|_| {
             count(&self.shared.counters.failed_puts);
@@ -390,13 +390,10 @@ impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
             WritePolicy::OnEviction => self.make_room(&self.demote(&above.displaced)),
         }
         self.shared.reporter.evictions(&above.evictions);
-        let status = match above.status {
+        Ok(PutOutcome::new(match above.status {
             PutStatus::Rejected(_) => PutStatus::Stored,
             status => status,
-        };
-        let mut outcome = PutOutcome::new(status);
-        outcome.evictions = above.evictions;
-        Ok(outcome)
+        }))
     }
 
     fn remove(&self, key: &Fingerprint) -> Result<bool> {
