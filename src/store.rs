@@ -109,6 +109,12 @@ impl PutOutcome {
         }
     }
 
+    /// Adds the report of an eviction and tells `tracing`: whoever evicts does both, once.
+    pub(crate) fn report(&mut self, eviction: Eviction) {
+        crate::events::evicted(&eviction);
+        self.evictions.push(eviction);
+    }
+
     /// Whether the entry was refused.
     ///
     /// ```

@@ -253,17 +253,17 @@ impl DiskStore {
     }
 
     fn refuse(&self, key: &Fingerprint, entry: Entry, status: PutStatus) -> Result<PutOutcome> {
-        let older = self
-            .inner
-            .get(key)?
-            .map(|(artifact, _)| artifact.len() as u64);
+        let found = self.inner.bindings(&*self.inner.live_index()?, key);
+        let older = found
+            .map_err(|e| self.inner.error("look up a key", e))?
+            .live
+            .pop();
         let removed = self.inner.remove(key)?;
         let mut outcome = PutOutcome::new(status);
-        if let (true, Some(bytes)) = (removed, older) {
-            let reason = EvictionReason::RejectedPut;
-            outcome
-                .evictions
-                .push(Eviction::new(Tier::Disk, reason, 1, bytes, Duration::ZERO));
+        if let (true, Some(older)) = (removed, older) {
+            let age = Duration::from_nanos(inner::now().saturating_sub(older.slot.last_use));
+            let (reason, bytes) = (EvictionReason::RejectedPut, older.envelope.length);
+            outcome.report(Eviction::new(Tier::Disk, reason, 1, bytes, age));
         }
         outcome.displaced.push(Displaced::new(*key, entry));
         Ok(outcome)

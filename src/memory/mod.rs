@@ -176,7 +176,7 @@ impl MemoryStore {
         });
         let mut outcome = PutOutcome::new(PutStatus::Rejected(Rejection::TooLarge));
         if let Some(old) = old {
-            outcome.evictions.push(Eviction::new(
+            outcome.report(Eviction::new(
                 Tier::Memory,
                 EvictionReason::RejectedPut,
                 1,
@@ -208,7 +208,7 @@ impl MemoryStore {
             round += 1;
         }
         if round > 0 {
-            outcome.evictions.push(Eviction::new(
+            outcome.report(Eviction::new(
                 Tier::Memory,
                 over.reason(),
                 round,

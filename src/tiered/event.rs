@@ -50,7 +50,8 @@ impl Reporter {
         match event {
             TierEvent::Promoted { key, bytes } => events::promoted(key, *bytes),
             TierEvent::Demoted { key, bytes } => events::demoted(key, *bytes),
-            TierEvent::Evicted(eviction) => events::evicted(eviction),
+            // Told by the store that evicted.
+            TierEvent::Evicted(_) => {}
             TierEvent::WriteFailed { key, error } => events::write_failed(key, error),
         }
         if let Some(listener) = &self.0 {
