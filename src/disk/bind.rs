@@ -295,8 +295,8 @@ impl Inner {
             new.pack.is_named(&self.files)
         };
         if !is_there.map_err(io)? || !self.is_content_there(index, new).map_err(io)? {
+            // The record stays pending: it binds nothing.
             self.release_packs(Duration::ZERO);
-            new.pack.mark_dead(new.place.offset()).map_err(io)?;
             return Ok(Bound::Again);
         }
         let found = self.bindings(index, &new.envelope.key).map_err(io)?;
@@ -307,19 +307,10 @@ impl Inner {
         }
         if found
             .live
-            .iter()
-            .any(|binding| binding.slot.place == new.place)
-        {
-            // A rebuild of the index found it first.
-            return Ok(Bound::Done { rebound: 0 });
-        }
-        if found
-            .live
             .last()
             .is_some_and(|b| b.envelope.generation > new.envelope.generation)
         {
-            // A newer put was indexed while this one was being written.
-            new.pack.mark_dead(new.place.offset()).map_err(io)?;
+            // A newer put was indexed while this one was being written; this one stays pending.
             return Ok(Bound::Done { rebound: 0 });
         }
         if !found.live.is_empty() {
@@ -332,6 +323,9 @@ impl Inner {
         self.bind_content(&mut locked, new)?;
         let slot = key_slot(&locked.index, &new.envelope, new.place);
         self.insert(&mut locked, &slot)?;
+        // Only now: a writer that is killed before leaves a slot that leads to nothing live, not a
+        // live binding that nobody knows of.
+        new.pack.mark_live(new.place.offset()).map_err(io)?;
         let index = &locked.index;
         if unbound && new.envelope.kind != Kind::Namespace {
             index.add(Field::Entries, 1).map_err(io)?;

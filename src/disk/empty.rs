@@ -13,10 +13,26 @@ use super::slot::{Place, Slot, SlotKind};
 use super::table::Position;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::fingerprint::Fingerprint;
+use rustc_hash::FxHashSet;
 use std::io;
 use std::sync::Arc;
 
 const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread panicked under it";
+
+/// Originals retired under one hold of the lock.
+const BATCH: usize = 64;
+
+/// A binding, or only the way to a content, that has a copy at `place`.
+#[derive(Debug)]
+struct Moved {
+    /// The key and where its original binding is.
+    key: Option<(Fingerprint, Place)>,
+    digest: Digest,
+    /// Where the content's slot pointed.
+    content: Place,
+    place: Place,
+}
 
 impl Inner {
     /// Moves what is live out of a pack and unlinks it; tells whether it is gone. A pack that
@@ -30,7 +46,9 @@ impl Inner {
         self.unlink_pack(&owned)
     }
 
-    /// Appends whatever the index finds in a pack elsewhere, and makes it durable there.
+    /// Appends whatever the index finds in a pack elsewhere, makes it durable there, and only then
+    /// retires the originals: at no moment is a binding or its content in one place that a power
+    /// cut may take, and never is it live in a place that the index does not know.
     pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<()> {
         let io = |e| self.error("move entries to another pack", e);
         let number = pack.number;
@@ -42,18 +60,26 @@ impl Inner {
                 if slot.place.pack() == number {
                     match slot.kind {
                         SlotKind::Key => keys.push((at, slot)),
-                        SlotKind::Content => contents.push((at, slot)),
+                        SlotKind::Content => contents.push(slot),
                     }
                 }
             })
             .map_err(io)?;
+        let mut moved = Vec::new();
         for (at, slot) in keys {
-            self.move_binding(pack, at, &slot)?;
+            moved.extend(self.move_binding(pack, at, &slot)?);
         }
-        for (_, slot) in contents {
-            self.rescue_content(pack, &slot)?;
+        let with_their_keys: FxHashSet<Place> = moved.iter().map(|m| m.content).collect();
+        for slot in contents {
+            if !with_their_keys.contains(&slot.place) {
+                moved.extend(self.rescue_content(pack, &slot)?);
+            }
         }
-        self.sync_moved(pack)
+        self.sync_moved(pack)?;
+        for batch in moved.chunks(BATCH) {
+            self.retire_originals(batch)?;
+        }
+        Ok(())
     }
 
     /// The pack, claimed: out of this handle's own pool, or by its lock.
@@ -69,13 +95,13 @@ impl Inner {
         OwnedPack::claim(&self.files, number, self.limits.pack)
     }
 
-    /// Appends the binding in `slot` elsewhere, with its payload, and points the slots there.
-    fn move_binding(&self, pack: &Arc<Pack>, at: Position, slot: &Slot) -> Result<()> {
+    /// Appends the binding in `slot` elsewhere, with its payload.
+    fn move_binding(&self, pack: &Arc<Pack>, at: Position, slot: &Slot) -> Result<Option<Moved>> {
         let io = |e| self.error("move an entry to another pack", e);
         let offset = slot.place.offset();
         let found = pack.envelope(self.check(), offset).map_err(io)?;
         let Some((envelope, true)) = found else {
-            return self.drop_slot(at, slot);
+            return self.drop_slot(at, slot).map(|()| None);
         };
         let mut payload = None;
         if envelope.kind.carries_payload() {
@@ -84,54 +110,86 @@ impl Inner {
                 .map_err(io)?;
             if payload.is_none() {
                 Counters::add(&self.counters.corrupt, 1);
-                return self.drop_slot(at, slot);
+                return self.drop_slot(at, slot).map(|()| None);
             }
         }
         let bytes = payload.as_deref().unwrap_or_default();
-        let (place, new) = self.append(&envelope, bytes, Some(pack)).map_err(io)?;
-        Counters::add(&self.counters.rewritten_bytes, bytes.len() as u64);
-        self.repoint(&envelope, (slot.place, place), &new)
+        self.copy(&envelope, bytes, pack, (slot.place, slot.place))
     }
 
-    /// Points the slots of a binding from its old place to its new one. If the key was rebound or
-    /// removed meanwhile, the copy is marked dead.
-    fn repoint(
+    /// Appends a copy of a binding, and binds it beside the original. A binding that was replaced
+    /// or removed meanwhile is not bound again: the record stays pending.
+    fn copy(
         &self,
         envelope: &Envelope,
-        (old, new): (Place, Place),
-        pack: &Arc<Pack>,
-    ) -> Result<()> {
+        payload: &[u8],
+        from: &Pack,
+        (original, content): (Place, Place),
+    ) -> Result<Option<Moved>> {
         let io = |e| self.error("move an entry to another pack", e);
-        let locked = self.locked()?;
-        let index = &locked.index;
+        let (place, pack) = self.append(envelope, payload, Some(from)).map_err(io)?;
+        Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
+        let mut locked = self.locked()?;
         let record = super::envelope::record_len(envelope.kind, envelope.length).unwrap_or(0);
-        index.add(Field::DiskBytes, record).map_err(io)?;
-        let hash = index.hash(envelope.key.as_bytes());
-        let mut moved = false;
-        for (at, slot) in index.find(SlotKind::Key, hash).map_err(io)? {
-            if slot.place == old {
-                index.write(at, &Slot { place: new, ..slot }).map_err(io)?;
-                moved = true;
-            }
-        }
-        if moved {
-            self.repoint_content(index, &envelope.digest, (old, new))
-                .map_err(io)?;
-        } else {
-            pack.mark_dead(new.offset()).map_err(io)?;
-        }
-        Ok(())
+        locked.index.add(Field::DiskBytes, record).map_err(io)?;
+        let key = locked.index.hash(envelope.key.as_bytes());
+        let slots = locked.index.find(SlotKind::Key, key).map_err(io)?;
+        let Some((_, slot)) = slots.into_iter().find(|(_, slot)| slot.place == original) else {
+            return Ok(None);
+        };
+        self.insert(&mut locked, &Slot { place, ..slot })?;
+        pack.mark_live(place.offset()).map_err(io)?;
+        Ok(Some(Moved {
+            key: Some((envelope.key, original)),
+            digest: envelope.digest,
+            content,
+            place,
+        }))
     }
 
-    fn repoint_content(
-        &self,
-        index: &Index,
-        digest: &Digest,
-        (old, new): (Place, Place),
-    ) -> io::Result<()> {
-        for (at, slot) in index.find(SlotKind::Content, index.hash(digest.as_bytes()))? {
-            if slot.place == old {
-                index.write(at, &Slot { place: new, ..slot })?;
+    /// Unbinds the originals of what was moved, and points contents to the copies.
+    fn retire_originals(&self, moved: &[Moved]) -> Result<()> {
+        let io = |e| self.error("retire moved entries", e);
+        let locked = self.locked()?;
+        let index = &locked.index;
+        for Moved {
+            key,
+            digest,
+            content,
+            place,
+        } in moved
+        {
+            for (at, slot) in index
+                .find(SlotKind::Content, index.hash(digest.as_bytes()))
+                .map_err(io)?
+            {
+                if slot.place == *content {
+                    index
+                        .write(
+                            at,
+                            &Slot {
+                                place: *place,
+                                ..slot
+                            },
+                        )
+                        .map_err(io)?;
+                }
+            }
+            let Some((key, original)) = key else { continue };
+            for (at, slot) in index
+                .find(SlotKind::Key, index.hash(key.as_bytes()))
+                .map_err(io)?
+            {
+                if slot.place != *original {
+                    continue;
+                }
+                if let Some((pack, envelope, true)) = self.envelope(*original).map_err(io)? {
+                    if envelope.key == *key {
+                        pack.mark_dead(original.offset()).map_err(io)?;
+                        self.pending.lock().expect(POISON).add_pack(&pack);
+                    }
+                }
+                self.clear_slot(index, at, &slot, false).map_err(io)?;
             }
         }
         Ok(())
@@ -152,58 +210,34 @@ impl Inner {
     }
 
     /// Content in the pack whose own key is gone lives on under a key that shares it.
-    fn rescue_content(&self, pack: &Arc<Pack>, slot: &Slot) -> Result<()> {
+    fn rescue_content(&self, pack: &Arc<Pack>, slot: &Slot) -> Result<Option<Moved>> {
         let io = |e| self.error("move content to another pack", e);
         let offset = slot.place.offset();
         let Some((dead, _)) = pack.envelope(self.check(), offset).map_err(io)? else {
-            return Ok(());
+            return Ok(None);
         };
-        // Moved with its own binding already?
-        let index = self.index();
-        let mut found = index
-            .find(SlotKind::Content, index.hash(dead.digest.as_bytes()))
-            .map_err(io)?
-            .into_iter();
-        if !found.any(|(_, now)| now.place == slot.place) {
-            return Ok(());
-        }
         let Some((key_slot, heir)) = self.heir(pack, slot, &dead).map_err(io)? else {
-            return Ok(());
+            return Ok(None);
         };
+        let (digest, content) = (dead.digest, slot.place);
         if heir.kind == Kind::Object {
             // The bytes are in a file of their own: only the way to their name moves.
-            let locked = self.locked()?;
-            let way = (slot.place, key_slot.place);
-            return self
-                .repoint_content(&locked.index, &dead.digest, way)
-                .map_err(io);
+            return Ok(Some(Moved {
+                key: None,
+                digest,
+                content,
+                place: key_slot.place,
+            }));
         }
-        let payload = pack
-            .payload(offset, dead.length, &dead.digest)
-            .map_err(io)?;
-        let Some(payload) = payload else {
+        let Some(payload) = pack.payload(offset, dead.length, &digest).map_err(io)? else {
             Counters::add(&self.counters.corrupt, 1);
-            return Ok(());
+            return Ok(None);
         };
         let envelope = Envelope {
             kind: Kind::Inline,
             ..heir
         };
-        let (place, new) = self.append(&envelope, &payload, Some(pack)).map_err(io)?;
-        Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
-        self.repoint(&envelope, (key_slot.place, place), &new)?;
-        let locked = self.locked()?;
-        let way = (slot.place, place);
-        self.repoint_content(&locked.index, &dead.digest, way)
-            .map_err(io)?;
-        drop(locked);
-        // The binding that only shared the content is superseded; it must not come back.
-        new.sync().map_err(io)?;
-        if let Some((old, _, _)) = self.envelope(key_slot.place).map_err(io)? {
-            old.mark_dead(key_slot.place.offset()).map_err(io)?;
-            self.pending.lock().expect(POISON).add_pack(&old);
-        }
-        Ok(())
+        self.copy(&envelope, &payload, pack, (key_slot.place, content))
     }
 
     /// A live binding outside `pack` of the content in `slot`.

@@ -24,9 +24,14 @@ const PACK_MAGIC: [u8; 8] = *b"KWpack\r\n";
 const FORMAT: u16 = 1;
 /// Where the checked part ends, and the check begins.
 const CHECKED: usize = 104;
-/// Where the word is that marks a binding dead.
-pub(super) const DEAD_WORD: u64 = 120;
-/// What is written there. Anything but zero counts as dead.
+/// Where the word is that says whether the binding is live.
+pub(super) const LIFE_WORD: u64 = 120;
+/// There from the append until the index knows the record: what a writer leaves that is killed in
+/// between never comes back, not even by a rebuild.
+const PENDING: [u8; 8] = *b"PENDpend";
+/// There once the index knows the record. Anything else is not live.
+pub(super) const LIVE: [u8; 8] = [0; 8];
+/// There once the binding was removed, replaced or evicted.
 pub(super) const DEAD: [u8; 8] = *b"DEADdead";
 
 /// Where the bytes of a record are.
@@ -122,7 +127,7 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 impl Envelope {
-    /// The bytes to write at `offset` of the pack `id`.
+    /// The bytes to write at `offset` of the pack `id`; pending.
     pub(super) fn encode(&self, key: &CheckKey, id: &[u8; 16], offset: u64) -> [u8; SIZE] {
         let cost = u64::try_from(self.build_cost.as_nanos()).unwrap_or(u64::MAX);
         let mut out = [0; SIZE];
@@ -137,6 +142,7 @@ impl Envelope {
         out[96..104].copy_from_slice(&cost.to_le_bytes());
         let check = key.check(&out[..CHECKED], id, offset);
         out[CHECKED..CHECKED + 16].copy_from_slice(&check);
+        out[120..128].copy_from_slice(&PENDING);
         out
     }
 
@@ -167,7 +173,7 @@ impl Envelope {
         };
         let end = offset.checked_add(record_len(kind, envelope.length)?)?;
         let fits = !kind.carries_payload() || end <= MAX_PACK;
-        fits.then_some((envelope, bytes[120..128] == [0; 8]))
+        fits.then_some((envelope, bytes[120..128] == LIVE))
     }
 }
 
@@ -220,7 +226,12 @@ mod tests {
     #[test]
     fn an_envelope_is_read_back_only_where_it_was_written() {
         let (key, id) = (CheckKey::public(), [9; 16]);
-        let bytes = sample().encode(&key, &id, 64);
+        let mut bytes = sample().encode(&key, &id, 64);
+        assert_eq!(
+            Envelope::decode(&bytes, &key, &id, 64),
+            Some((sample(), false))
+        );
+        bytes[120..].copy_from_slice(&LIVE);
         assert_eq!(
             Envelope::decode(&bytes, &key, &id, 64),
             Some((sample(), true))
@@ -230,9 +241,10 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_refused_or_marks_it_dead() {
+    fn every_flipped_bit_is_refused_or_ends_the_binding() {
         let (key, id) = (CheckKey::public(), [9; 16]);
-        let bytes = sample().encode(&key, &id, 64);
+        let mut bytes = sample().encode(&key, &id, 64);
+        bytes[120..].copy_from_slice(&LIVE);
         for bit in 0..SIZE * 8 {
             let mut damaged = bytes;
             damaged[bit / 8] ^= 1 << (bit % 8);

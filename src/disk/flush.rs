@@ -172,6 +172,15 @@ impl Inner {
             .lock()
             .expect(POISON)
             .retain(|(owned, _)| owned.pack.number != pack.number);
+        // With the original gone there is nothing that could come back.
+        let moved = if named {
+            self.empty_pack(pack.number)
+        } else {
+            Ok(false)
+        };
+        if matches!(moved, Ok(true)) {
+            return Ok(());
+        }
         match self.move_all(pack) {
             Ok(()) => Ok(()),
             Err(e) => {

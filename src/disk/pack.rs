@@ -5,7 +5,7 @@
 //! the dead word of an envelope.
 
 use super::envelope::{
-    self, ALIGN, CheckKey, DEAD, DEAD_WORD, Envelope, MAX_PACK, PACK_HEADER, SIZE,
+    self, ALIGN, CheckKey, DEAD, Envelope, LIFE_WORD, LIVE, MAX_PACK, PACK_HEADER, SIZE,
 };
 use super::layout::{Layout, PackNumber};
 use super::slot::Place;
@@ -202,7 +202,12 @@ impl Pack {
 
     /// Marks the binding at `offset` dead. The caller has just decoded the envelope there.
     pub(super) fn mark_dead(&self, offset: u64) -> io::Result<()> {
-        self.file.write_at(&DEAD, offset + DEAD_WORD)
+        self.file.write_at(&DEAD, offset + LIFE_WORD)
+    }
+
+    /// Marks the binding at `offset` live: the index knows it. The caller appended it.
+    pub(super) fn mark_live(&self, offset: u64) -> io::Result<()> {
+        self.file.write_at(&LIVE, offset + LIFE_WORD)
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {

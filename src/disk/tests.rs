@@ -194,3 +194,28 @@ fn a_flush_that_says_yes_means_it() {
     // Reported once; what could not be made durable was taken back or is made so now.
     store.flush().unwrap();
 }
+
+#[test]
+fn a_record_whose_writer_was_killed_before_it_was_indexed_never_comes_back() {
+    use super::envelope::{Envelope, Kind};
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Arc::new(Plan::default());
+    let store = open(dir.path(), &plan);
+    let bytes = content(1, 1);
+    let envelope = Envelope {
+        kind: Kind::Inline,
+        generation: 1,
+        key: key(1),
+        digest: crate::Digest::of(&bytes),
+        length: bytes.len() as u64,
+        namespace: crate::NamespaceId::NONE,
+        build_cost: std::time::Duration::ZERO,
+    };
+    store.inner.append(&envelope, &bytes, None).unwrap();
+    let _ = store.put(&key(2), content(2, 1).into()).unwrap();
+    drop(store);
+    std::fs::remove_file(dir.path().join("v1/index")).unwrap();
+    let store = open(dir.path(), &plan);
+    assert!(store.get(&key(1)).unwrap().is_none());
+    assert!(store.get(&key(2)).unwrap().is_some());
+}
