@@ -9,6 +9,7 @@ mod hex;
 mod namespace;
 mod stats;
 mod store;
+mod sync;
 mod sys;
 mod tiered;
 
