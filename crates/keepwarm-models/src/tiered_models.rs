@@ -104,25 +104,32 @@ fn at_once(threads: Vec<Box<dyn FnOnce() + Send>>, last: impl FnOnce()) {
     last();
 }
 
-/// No look-up finds an older value than one that began after it had been seen.
-fn newest_wins(policy: WritePolicy) {
+/// A key that is below only, with nothing left to write.
+fn only_below(policy: WritePolicy) -> Arc<Model> {
     let model = model(policy);
-    let seen = Arc::new(AtomicU8::new(0));
     put(&model, 1, 1);
+    put(&model, 2, 0);
+    assert!(model.flush().is_ok());
+    model
+}
+
+/// No look-up finds an older value than one that began after it had been seen.
+fn newest_wins(policy: WritePolicy, displace: bool) {
+    let model = only_below(policy);
+    let seen = Arc::new(AtomicU8::new(0));
     let (writer, other) = (Arc::clone(&model), Arc::clone(&model));
-    let mut threads: Vec<Box<dyn FnOnce() + Send>> = vec![
-        Box::new(move || (2..4).for_each(|n| put(&writer, 1, n))),
-        Box::new(move || put(&other, 2, 0)),
-    ];
+    let mut threads: Vec<Box<dyn FnOnce() + Send>> =
+        vec![Box::new(move || (2..4).for_each(|n| put(&writer, 1, n)))];
+    if displace {
+        threads.push(Box::new(move || put(&other, 2, 1)));
+    }
     for _ in 0..2 {
         let (reader, seen) = (Arc::clone(&model), Arc::clone(&seen));
         threads.push(Box::new(move || {
-            for _ in 0..2 {
-                let at_least = seen.load(SeqCst);
-                let found = get(&reader, 1);
-                assert!(found >= Some(at_least.max(1)), "{found:?} after {at_least}");
-                seen.fetch_max(found.unwrap_or(0), SeqCst);
-            }
+            let at_least = seen.load(SeqCst);
+            let found = get(&reader, 1);
+            assert!(found >= Some(at_least.max(1)), "{found:?} after {at_least}");
+            seen.fetch_max(found.unwrap_or(0), SeqCst);
         }));
     }
     at_once(threads, || {
@@ -134,8 +141,12 @@ fn newest_wins(policy: WritePolicy) {
 }
 
 /// What was removed does not come back: not from the queue, nor by a promotion or demotion.
-fn removed_stays_removed(policy: WritePolicy) {
-    let model = model(policy);
+fn removed_stays_removed(policy: WritePolicy, displace: bool) {
+    let model = if displace {
+        model(policy)
+    } else {
+        only_below(policy)
+    };
     put(&model, 1, 1);
     let gone = Arc::new(AtomicU8::new(0));
     let (remover, removed) = (Arc::clone(&model), Arc::clone(&gone));
@@ -160,8 +171,19 @@ fn removed_stays_removed(policy: WritePolicy) {
     ];
     at_once(threads, || {
         assert!(model.flush().is_ok());
-        assert_eq!(get(&model, 1), None);
+        assert_eq!(get(&model, 1), None, "came back");
     });
+}
+
+/// A promotion and a removal of one key, and nothing else.
+fn promotion_or_removal(policy: WritePolicy) {
+    let model = only_below(policy);
+    let (remover, reader) = (Arc::clone(&model), Arc::clone(&model));
+    let threads: Vec<Box<dyn FnOnce() + Send>> = vec![
+        Box::new(move || assert!(remover.remove(&key(1)).is_ok())),
+        Box::new(move || assert!(get(&reader, 1) <= Some(1))),
+    ];
+    at_once(threads, || assert_eq!(get(&model, 1), None, "came back"));
 }
 
 /// Drops with writes pending end, with everything below.
@@ -191,12 +213,15 @@ fn both(model: fn(WritePolicy)) {
 
 /// See [`newest_wins`].
 pub fn no_older_value_after_a_newer_one() {
-    both(newest_wins);
+    both(|policy| newest_wins(policy, false));
+    both(|policy| newest_wins(policy, true));
 }
 
 /// See [`removed_stays_removed`].
 pub fn no_value_after_its_removal() {
-    both(removed_stays_removed);
+    both(promotion_or_removal);
+    both(|policy| removed_stays_removed(policy, false));
+    both(|policy| removed_stays_removed(policy, true));
 }
 
 /// See [`drop_drains`].
