@@ -73,6 +73,31 @@ fn nothing_comes_back_from_the_queue_after_a_clear() {
     assert_eq!(lower.peek(&key(9)), Some(vec![9]));
 }
 
+/// A look-up misses above; behind its back one entry comes above, and a newer one is on its way.
+#[test]
+fn a_get_does_not_see_below_what_is_not_above_yet() {
+    let (upper, lower) = (MapStore::new(), MapStore::new());
+    let tiered = Tiered::builder(upper.clone(), lower).build();
+    std::thread::scope(|scope| {
+        upper.gets_after.close();
+        let slow = scope.spawn(|| tiered.get_artifact(&key(1)).unwrap());
+        upper.gets_after.wait_for_a_call();
+        tiered.put_bytes(&key(1), [1]).unwrap();
+        upper.puts.close();
+        let put = scope.spawn(|| tiered.put_bytes(&key(1), [2]).unwrap());
+        upper.puts.wait_for_a_call();
+        upper.gets_after.open();
+        let first = slow.join().unwrap();
+        let second = tiered.get_artifact(&key(1)).unwrap();
+        upper.puts.open();
+        assert!(put.join().unwrap());
+        assert!(
+            first.as_deref() <= second.as_deref(),
+            "an older one after a newer one"
+        );
+    });
+}
+
 fn numbered(n: u32) -> Entry {
     n.to_le_bytes().to_vec().into()
 }

@@ -6,12 +6,12 @@
 //! A forked child has no writer thread, and the lock may have been held by a thread that does not
 //! exist there: a lock that is not free is waited for only in the process that made it.
 
-use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, TryLockError};
 use super::unwritten::{Content, Job, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::stats::Durability;
 use crate::store::Entry;
+use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, TryLockError};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Default)]

@@ -10,8 +10,8 @@
 //! bounded, a panic of the store above while it is held harms nobody, and a promotion, which must
 //! never wait, gives up when it is taken.
 
-use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, TryLockError};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, TryLockError};
 use std::time::Instant;
 
 /// Enough that two threads rarely meet, few enough that `clear` may hold them all.

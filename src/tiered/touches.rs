@@ -5,8 +5,8 @@
 //! keys that meet in a cell are told apart no further: one of them is noted; as the choice depends
 //! on the interval too, it is another pair that meets in the next.
 
-use super::sync::{Mutex, MutexGuard, Ordering, TryLockError};
 use crate::fingerprint::Fingerprint;
+use crate::sync::{Mutex, MutexGuard, Ordering, TryLockError};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 

@@ -10,10 +10,9 @@ use super::touches::Touches;
 use super::unwritten::Job;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Entry, PutOutcome, Store};
+use crate::sync::{Arc, Builder, Mutex, OnceLock, Receiver, ThreadId, channel, current};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, ThreadId};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Keys are refreshed below so many at a time.
@@ -134,7 +133,7 @@ impl Writer {
         let running = self.0.get_or_init(|| {
             let shared = Arc::clone(shared);
             let (alive, gone) = channel();
-            let spawned = thread::Builder::new()
+            let spawned = Builder::new()
                 .name("keepwarm-writer".into())
                 .spawn(move || {
                     shared.run();
@@ -155,7 +154,7 @@ impl Writer {
         let Some(Some(running)) = self.0.get() else {
             return;
         };
-        if running.id == thread::current().id() {
+        if running.id == current().id() {
             return;
         }
         let gone = running.gone.lock().unwrap_or_else(PoisonError::into_inner);
