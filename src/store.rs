@@ -78,6 +78,15 @@ pub struct Displaced {
 
 impl Displaced {
     /// An entry that left the store.
+    ///
+    /// For authors of their own [`Store`].
+    ///
+    /// ```
+    /// use keepwarm::{Displaced, Fingerprint};
+    ///
+    /// let displaced = Displaced::new(Fingerprint::from_bytes([1; 32]), vec![1].into());
+    /// assert_eq!(displaced.entry.artifact.len(), 1);
+    /// ```
     pub fn new(key: Fingerprint, entry: Entry) -> Self {
         Self { key, entry }
     }
@@ -101,6 +110,15 @@ pub struct PutOutcome {
 
 impl PutOutcome {
     /// An outcome with nothing displaced and nothing evicted.
+    ///
+    /// For authors of their own [`Store`], who fill in the rest.
+    ///
+    /// ```
+    /// use keepwarm::{PutOutcome, PutStatus};
+    ///
+    /// let outcome = PutOutcome::new(PutStatus::Stored);
+    /// assert!(outcome.displaced.is_empty() && !outcome.is_rejected());
+    /// ```
     pub fn new(status: PutStatus) -> Self {
         Self {
             status,

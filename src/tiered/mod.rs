@@ -144,12 +144,28 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
     }
 
     /// The tier in front. What is changed there directly is not ordered with anything here.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// let tiered = Tiered::builder(upper, lower).build();
+    /// assert!(tiered.upper().is_empty());
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn upper(&self) -> &U {
         &self.upper
     }
 
     /// The tier behind. What is changed there directly is like what another process does: the
     /// upper tier does not learn of it.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// let tiered = Tiered::builder(upper, lower).build();
+    /// assert!(tiered.lower().is_empty());
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn lower(&self) -> &L {
         &self.shared.lower
     }
@@ -176,6 +192,13 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
     /// # Errors
     ///
     /// Those of [`flush`](Store::flush).
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// Tiered::builder(upper, lower).build().close()?;
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn close(self) -> Result<()> {
         self.flush()
     }
