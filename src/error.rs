@@ -12,6 +12,15 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What class of failure an [`Error`] is.
+///
+/// ```
+/// use keepwarm::{Error, ErrorKind};
+///
+/// fn is_worth_another_try(error: &Error) -> bool {
+///     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::StorageFull)
+/// }
+/// # assert!(is_worth_another_try(&Error::new(ErrorKind::Timeout, "x")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

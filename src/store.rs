@@ -46,7 +46,7 @@ impl From<Vec<u8>> for Entry {
     }
 }
 
-/// Where an entry went.
+/// Where an entry went; part of a [`PutOutcome`], which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PutStatus {
@@ -66,7 +66,7 @@ pub enum Rejection {
     TooLarge,
 }
 
-/// An entry that left a store to make room, handed back to the caller.
+/// An entry that left a store to make room, handed back to the caller in a [`PutOutcome`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Displaced {
@@ -93,6 +93,18 @@ impl Displaced {
 }
 
 /// What a [`put`](Store::put) did.
+///
+/// ```
+/// use keepwarm::{Fingerprint, MemoryStore, PutStatus, Store};
+///
+/// let store = MemoryStore::builder().entry_budget(1).build()?;
+/// let _ = store.put(&Fingerprint::from_bytes([1; 32]), vec![1].into())?;
+/// let outcome = store.put(&Fingerprint::from_bytes([2; 32]), vec![2].into())?;
+/// assert_eq!(outcome.status, PutStatus::Stored);
+/// assert_eq!(outcome.displaced[0].entry.artifact.as_slice(), [1]);
+/// assert_eq!(outcome.evictions[0].entries, 1);
+/// # Ok::<(), keepwarm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[must_use = "displaced entries are lost unless they are put somewhere else"]

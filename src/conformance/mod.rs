@@ -46,6 +46,19 @@ pub struct Config {
 ///
 /// Without further settings a store is taken to have both budgets, to count an artifact as its
 /// length, to count what it does, and to decide a put before it returns.
+///
+/// ```no_run
+/// use keepwarm::conformance::Suite;
+/// use keepwarm::{MemoryStore, Tiered};
+///
+/// let memory = || MemoryStore::builder().build().unwrap();
+/// Suite::new(move |_budgets| Tiered::builder(memory(), memory()).build())
+///     .without_entry_budget()
+///     .without_byte_budget()
+///     .without_gauges()
+///     .writes_behind()
+///     .run();
+/// ```
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent answers about a store"

@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// When an entry is written to the lower tier.
+/// When an entry is written to the lower tier; see [`TieredBuilder::write_policy`] and
+/// [`CacheBuilder::write_policy`](crate::CacheBuilder::write_policy), which have examples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WritePolicy {

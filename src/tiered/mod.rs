@@ -102,7 +102,7 @@ pub struct Tiered<U: Store, L: Store + 'static> {
     wait_limit: std::time::Duration,
 }
 
-/// A cheap hash of all 32 bytes, uniform in its low bits whatever the key is.
+/// A cheap hash of all 32 bytes; its low bits choose the stripe.
 fn fold(key: &Fingerprint) -> u64 {
     let mut hasher = rustc_hash::FxHasher::default();
     key.hash(&mut hasher);
