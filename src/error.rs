@@ -12,6 +12,15 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What class of failure an [`Error`] is.
+///
+/// ```
+/// use keepwarm::{Error, ErrorKind};
+///
+/// fn is_worth_another_try(error: &Error) -> bool {
+///     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::StorageFull)
+/// }
+/// # assert!(is_worth_another_try(&Error::new(ErrorKind::Timeout, "x")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -86,6 +95,13 @@ impl Error {
     /// An error of `kind`; `action` completes the sentence "could not ...".
     ///
     /// For authors of their own [`Store`](crate::Store).
+    ///
+    /// ```
+    /// use keepwarm::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Timeout, "reach the bucket in time");
+    /// assert!(error.to_string().starts_with("could not reach the bucket in time"));
+    /// ```
     pub fn new(kind: ErrorKind, action: impl Into<String>) -> Self {
         Self(Box::new(Repr {
             kind,
@@ -96,6 +112,16 @@ impl Error {
     }
 
     /// An error from the operating system; its kind is derived from `source`.
+    ///
+    /// For authors of their own [`Store`](crate::Store).
+    ///
+    /// ```
+    /// use keepwarm::{Error, ErrorKind};
+    ///
+    /// let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    /// let error = Error::io("write an artifact", "/mnt/cache", full);
+    /// assert_eq!(error.kind(), ErrorKind::StorageFull);
+    /// ```
     pub fn io(action: impl Into<String>, path: impl AsRef<Path>, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
@@ -115,6 +141,12 @@ impl Error {
     }
 
     /// The same error, naming the path it is about.
+    ///
+    /// ```
+    /// # use keepwarm::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Io, "look").with_path("/mnt/cache");
+    /// assert!(error.to_string().contains("(/mnt/cache)"));
+    /// ```
     #[must_use]
     pub fn with_path(mut self, path: impl AsRef<Path>) -> Self {
         self.0.path = Some(path.as_ref().to_path_buf());
@@ -122,16 +154,31 @@ impl Error {
     }
 
     /// The class of the failure.
+    ///
+    /// ```
+    /// # use keepwarm::{Error, ErrorKind};
+    /// assert_eq!(Error::new(ErrorKind::Io, "look").kind(), ErrorKind::Io);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
     /// What was being done, as the end of the sentence "could not ...".
+    ///
+    /// ```
+    /// # use keepwarm::{Error, ErrorKind};
+    /// assert_eq!(Error::new(ErrorKind::Io, "look").action(), "look");
+    /// ```
     pub fn action(&self) -> &str {
         &self.0.action
     }
 
     /// The path it was being done to, if there is one.
+    ///
+    /// ```
+    /// # use keepwarm::{Error, ErrorKind};
+    /// assert_eq!(Error::new(ErrorKind::Io, "look").path(), None);
+    /// ```
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }

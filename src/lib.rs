@@ -1,4 +1,54 @@
-//! keepwarm keeps compiled artifacts warm.
+//! keepwarm keeps compiled artifacts warm: GPU pipelines, shader binaries, AOT modules, any bytes
+//! that cost time to make.
+//!
+//! A sharded in-memory LRU stands in front of a content-addressed directory, which survives
+//! restarts and is shared by every process on the machine. Whatever happened to that directory, a
+//! look-up gives the exact bytes that were put under the key, or nothing.
+//!
+//! ```
+//! use keepwarm::{Artifact, Cache, Fingerprint};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path();
+//! let cache = Cache::builder()
+//!     .memory_budget(256 << 20) // bytes
+//!     .disk_budget(5 << 30)
+//!     .open(path)?;
+//!
+//! let source = "@compute @workgroup_size(1) fn main() {}";
+//! let key = Fingerprint::builder("wgsl-to-spirv") // separates one use from every other
+//!     .field("compiler", "1.0") // everything the output depends on
+//!     .field("source", source)
+//!     .finish();
+//!
+//! let compile = || Ok::<_, std::io::Error>(source.to_uppercase().into_bytes());
+//! let artifact: Artifact = cache.get_or_insert_with(&key, compile)?;
+//! assert!(artifact.starts_with(b"@COMPUTE"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to read on
+//!
+//! | you want to | see |
+//! |---|---|
+//! | cache what a program compiles | [`Cache`], [`CacheBuilder`], [`Fingerprint`] |
+//! | keep artifacts of several drivers or tenants apart | [`Cache::namespace`] |
+//! | know what is safe from a kill or a power cut | [`Cache::durability`], [`Cache::flush`] |
+//! | know what the cache did | [`Cache::stats`], [`Cache::eviction_reports`] |
+//! | use one tier alone, or put a store of your own behind another | [`Store`], [`MemoryStore`], [`DiskStore`], [`Tiered`] |
+//! | know what can go wrong with mapped files | [`Artifact`], [`Mapping`] |
+//!
+//! `docs/` in the repository has the design and its invariants (`design.md`), every byte on disk
+//! (`format.md`), the proof of each `unsafe` and the threat model (`safety.md`).
+//!
+//! # Features
+//!
+//! | feature | what |
+//! |---|---|
+//! | `conformance` | the test suite that every [`Store`] must pass, for stores of your own |
+//! | `tracing` | evictions, promotions, demotions, corruption and failed writes as `tracing` events |
+//!
+//! None is on by default.
 
 mod artifact;
 mod cache;

@@ -55,6 +55,15 @@ impl Eviction {
     /// A report; an age of zero becomes the shortest one above it.
     ///
     /// For authors of their own [`Store`](crate::Store).
+    ///
+    /// ```
+    /// use keepwarm::{Eviction, EvictionReason, Tier};
+    /// use std::time::Duration;
+    ///
+    /// let reason = EvictionReason::ByteLimit;
+    /// let report = Eviction::new(Tier::Other, reason, 1, 4096, Duration::ZERO);
+    /// assert!(report.oldest_age > Duration::ZERO);
+    /// ```
     pub fn new(
         tier: Tier,
         reason: EvictionReason,

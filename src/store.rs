@@ -46,7 +46,7 @@ impl From<Vec<u8>> for Entry {
     }
 }
 
-/// Where an entry went.
+/// Where an entry went; part of a [`PutOutcome`], which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PutStatus {
@@ -66,7 +66,7 @@ pub enum Rejection {
     TooLarge,
 }
 
-/// An entry that left a store to make room, handed back to the caller.
+/// An entry that left a store to make room, handed back to the caller in a [`PutOutcome`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Displaced {
@@ -78,12 +78,33 @@ pub struct Displaced {
 
 impl Displaced {
     /// An entry that left the store.
+    ///
+    /// For authors of their own [`Store`].
+    ///
+    /// ```
+    /// use keepwarm::{Displaced, Fingerprint};
+    ///
+    /// let displaced = Displaced::new(Fingerprint::from_bytes([1; 32]), vec![1].into());
+    /// assert_eq!(displaced.entry.artifact.len(), 1);
+    /// ```
     pub fn new(key: Fingerprint, entry: Entry) -> Self {
         Self { key, entry }
     }
 }
 
 /// What a [`put`](Store::put) did.
+///
+/// ```
+/// use keepwarm::{Fingerprint, MemoryStore, PutStatus, Store};
+///
+/// let store = MemoryStore::builder().entry_budget(1).build()?;
+/// let _ = store.put(&Fingerprint::from_bytes([1; 32]), vec![1].into())?;
+/// let outcome = store.put(&Fingerprint::from_bytes([2; 32]), vec![2].into())?;
+/// assert_eq!(outcome.status, PutStatus::Stored);
+/// assert_eq!(outcome.displaced[0].entry.artifact.as_slice(), [1]);
+/// assert_eq!(outcome.evictions[0].entries, 1);
+/// # Ok::<(), keepwarm::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 #[must_use = "displaced entries are lost unless they are put somewhere else"]
@@ -101,6 +122,15 @@ pub struct PutOutcome {
 
 impl PutOutcome {
     /// An outcome with nothing displaced and nothing evicted.
+    ///
+    /// For authors of their own [`Store`], who fill in the rest.
+    ///
+    /// ```
+    /// use keepwarm::{PutOutcome, PutStatus};
+    ///
+    /// let outcome = PutOutcome::new(PutStatus::Stored);
+    /// assert!(outcome.displaced.is_empty() && !outcome.is_rejected());
+    /// ```
     pub fn new(status: PutStatus) -> Self {
         Self {
             status,

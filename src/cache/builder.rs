@@ -66,49 +66,89 @@ impl Default for CacheBuilder {
 
 impl CacheBuilder {
     /// Bytes that memory may hold; 256 MiB unless set.
+    ///
+    /// ```
+    /// let builder = keepwarm::Cache::builder().memory_budget(64 << 20);
+    /// ```
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory_budget = bytes;
         self
     }
 
     /// Artifacts that memory may hold; not bounded unless set.
+    ///
+    /// ```
+    /// let builder = keepwarm::Cache::builder().memory_entries(1_000);
+    /// ```
     pub fn memory_entries(mut self, entries: u64) -> Self {
         self.memory_entries = entries;
         self
     }
 
     /// Bytes that the directory may take, as the file system counts them; 5 GiB unless set.
+    ///
+    /// The index comes on top, about 70 bytes an artifact.
+    ///
+    /// ```
+    /// let builder = keepwarm::Cache::builder().disk_budget(1 << 30);
+    /// ```
     pub fn disk_budget(mut self, bytes: u64) -> Self {
         self.disk_budget = bytes;
         self
     }
 
     /// Artifacts that the directory may hold; not bounded unless set.
+    ///
+    /// ```
+    /// let builder = keepwarm::Cache::builder().disk_entries(100_000);
+    /// ```
     pub fn disk_entries(mut self, entries: u64) -> Self {
         self.disk_entries = entries;
         self
     }
 
     /// When artifacts are written to the directory; soon after they were put unless set.
+    ///
+    /// ```
+    /// use keepwarm::{Cache, WritePolicy};
+    ///
+    /// let builder = Cache::builder().write_policy(WritePolicy::OnEviction);
+    /// ```
     pub fn write_policy(mut self, policy: WritePolicy) -> Self {
         self.write_policy = policy;
         self
     }
 
     /// What is memory-mapped and what is read; large artifacts are mapped unless set.
+    ///
+    /// ```
+    /// use keepwarm::{Cache, Mapping};
+    ///
+    /// let builder = Cache::builder().mapping(Mapping::IndexOnly);
+    /// ```
     pub fn mapping(mut self, mapping: Mapping) -> Self {
         self.mapping = mapping;
         self
     }
 
     /// Whether the directory may be on a network file system, which is safe only while one
-    /// machine uses it; refused unless set.
+    /// machine uses it; refused unless set. Only Linux and Android tell which one it is on; elsewhere
+    /// nothing is refused.
+    ///
+    /// ```
+    /// let builder = keepwarm::Cache::builder().allow_network_file_system(true);
+    /// ```
     pub fn allow_network_file_system(mut self, allow: bool) -> Self {
         self.allow_network_file_system = allow;
         self
     }
 
-    /// Bytes that may wait to be written to the directory before a put waits for room; at least 1.
+    /// Bytes that may wait to be written to the directory before a put waits for room; at least 1,
+    /// 64 MiB unless set.
+    ///
+    /// ```
+    /// let builder = keepwarm::Cache::builder().queue_bytes(16 << 20);
+    /// ```
     pub fn queue_bytes(mut self, bytes: u64) -> Self {
         self.queue_bytes = Some(bytes);
         self
@@ -116,6 +156,12 @@ impl CacheBuilder {
 
     /// How long [`Cache::get_or_insert_with`] waits for another thread that is building the same
     /// artifact before it builds it too; up to 24 hours, 10 minutes unless set. Zero never waits.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let builder = keepwarm::Cache::builder().build_wait(Duration::from_secs(60));
+    /// ```
     pub fn build_wait(mut self, bound: Duration) -> Self {
         self.build_wait = bound;
         self

@@ -64,9 +64,9 @@ use std::sync::Arc;
 ///
 /// # The end
 ///
-/// Dropping the last handle writes what still waits to be written; [`close`](Self::close) does so
-/// and tells whether it worked. Neither syncs: what must survive a power cut is
-/// [flushed](Self::flush).
+/// Dropping the last handle writes what still waits to be written, but does not sync it: what must
+/// survive a power cut is [flushed](Self::flush). [`close`](Self::close) does both, and tells
+/// whether it worked.
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
 
@@ -227,7 +227,8 @@ impl Cache {
         self.0.store().map_or(Ok(()), Store::flush)
     }
 
-    /// Writes what still waits to be written and gives up the directory.
+    /// Writes what still waits to be written, makes it survive a power cut, and gives up the
+    /// directory.
     ///
     /// Other handles of this cache, namespaces included, go on working: only the last handle can
     /// be closed, and for any other this is a [`flush`](Self::flush).

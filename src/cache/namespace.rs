@@ -41,7 +41,7 @@ impl Cache {
     }
 }
 
-/// The part of a [`Cache`] that has one name; see [`Cache::namespace`].
+/// The part of a [`Cache`] that has one name; see [`Cache::namespace`], which has an example.
 #[derive(Clone)]
 pub struct Namespace {
     cache: Cache,

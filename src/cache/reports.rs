@@ -17,7 +17,7 @@ use std::time::SystemTime;
 const KEPT: usize = 256;
 
 /// One eviction, and when it was reported; see
-/// [`Cache::eviction_reports`](crate::Cache::eviction_reports).
+/// [`Cache::eviction_reports`](crate::Cache::eviction_reports), which has an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EvictionReport {

@@ -248,6 +248,7 @@ impl Inner {
             }
         }
         // What other processes left is continued, so that packs get filled; a few looks are enough.
+        // Which ones are idle tells only the attempt to claim them.
         let idle = list(&self.files)?;
         let room = |meta: &crate::sys::Meta| meta.id.len.saturating_add(len) <= self.limits.pack;
         for (number, _) in idle.iter().filter(|(_, meta)| room(meta)).take(8) {

@@ -38,7 +38,8 @@ pub enum Mapping {
     #[default]
     Large,
     /// The index and packs; every artifact is copied while it is verified, so nobody who rewrites
-    /// a file in place can change bytes that were handed out.
+    /// a file in place can change bytes that were handed out. Truncating the index or a pack in
+    /// place still makes the process receive SIGBUS.
     IndexOnly,
     /// Nothing: for directories in which somebody truncates files in place.
     Never,
@@ -122,7 +123,8 @@ impl DiskStoreBuilder {
     }
 
     /// Opens a directory on a network file system all the same. Only for one that a single machine
-    /// uses: mappings and locks of different machines know nothing of each other.
+    /// uses: mappings and locks of different machines know nothing of each other. Network file
+    /// systems are recognised, and refused, on Linux and Android only.
     ///
     /// ```
     /// let builder = keepwarm::DiskStore::builder().allow_network_file_system(true);

@@ -151,7 +151,8 @@ impl Inner {
         self.correct_totals(&survey)
     }
 
-    /// Sets the totals to what is there. They are hints that damage or a kill may have put wrong.
+    /// Sets the totals to what the survey saw, a moment ago. They are hints that damage or a kill
+    /// may have put wrong, and so may this; the next pass corrects it.
     fn correct_totals(&self, survey: &Survey) -> Result<()> {
         let locked = self.locked()?;
         let io = |e| self.error("correct the totals", e);
@@ -204,8 +205,8 @@ impl Inner {
         Ok(Some(Eviction::new(Tier::Disk, reason, entries, bytes, age)))
     }
 
-    /// Unbinds whatever key a slot binds; tells how many bytes of artifact it had. The caller
-    /// holds the lock.
+    /// Unbinds whatever key a slot binds; tells how many bytes of artifact it had, 0 where it led
+    /// to nothing. The caller holds the lock.
     pub(super) fn evict_slot(
         &self,
         index: &Index,
@@ -289,8 +290,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes objects that no slot names, files in `packs/` that are none, and what dead
-    /// processes left in `tmp/`.
+    /// Removes objects that no slot names, and what dead processes left in `tmp/`. Files in
+    /// `packs/` that are no packs are left alone: they may be a newer version's.
     fn sweep(&self) -> Result<()> {
         let io = |e| self.error("sweep the directory", e);
         super::tmp::sweep(&self.files);

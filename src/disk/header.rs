@@ -33,7 +33,8 @@ pub(super) enum Field {
     Garbage = 14,
     /// Bytes written since the last sweep.
     SinceSweep = 15,
-    /// Life-time counters of all processes.
+    /// Life-time counters of all processes; of hits, misses, evicted bytes and saved time only the
+    /// place is reserved, nobody writes them yet.
     Hits = 16,
     Misses = 17,
     Puts = 18,
@@ -69,7 +70,7 @@ pub(super) const CARRIED: [Field; 14] = [
     Field::Corrupt,
 ];
 
-/// A larger table is taking this one's place: look at the path again.
+/// Another table is at the path by now: look there again.
 pub(super) const RETIRING: u64 = 1;
 /// Not every binding is in the table yet.
 pub(super) const REBUILDING: u64 = 2;

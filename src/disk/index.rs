@@ -62,7 +62,9 @@ impl Index {
                 "the index is too large",
             ));
         };
-        // A failed map falls back to reading.
+        // A failed map falls back to reading. So do targets of 32 bits, on which loading a word of a
+        // read-only page is not guaranteed to be a plain read (S2 in docs/safety.md).
+        let map = map && cfg!(target_pointer_width = "64");
         let map = if map { file.map_shared(len).ok() } else { None };
         Ok(Found::Index(Self {
             file,
@@ -242,7 +244,7 @@ impl Index {
         Ok(best.map(|(_, at)| at))
     }
 
-    /// The least recently used slot of a kind in the buckets of `hash`.
+    /// The least recently used key slot in the buckets of `hash`.
     pub(super) fn oldest(&self, hash: SlotHash) -> io::Result<Option<(Position, Slot)>> {
         let mut oldest: Option<(Position, Slot)> = None;
         for bucket in hash.buckets(self.constants.buckets) {

@@ -75,7 +75,7 @@ pub(super) struct Binding {
     pub(super) pack: Arc<Pack>,
 }
 
-/// The bindings of a key, and slots that look like its own and lead to nothing.
+/// The bindings of a key, and slots that look like its own and lead to nothing live.
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
     /// By generation, the newest last.
@@ -277,8 +277,8 @@ impl Inner {
 
     /// Puts a table with the totals of the old one in its place. The caller holds the lock.
     ///
-    /// The old one is marked afterwards, so that a failure changes nothing; a process that dies in
-    /// between leaves readers to find out by time.
+    /// The old one is marked after the rename, so that a failure before it changes nothing; a
+    /// process that dies in between leaves readers to find out by time, and by their misses.
     pub(super) fn replace_index(
         &self,
         locked: &mut Locked<'_>,
@@ -364,7 +364,8 @@ impl Inner {
         Ok(found)
     }
 
-    /// Where equal content is stored inline: the slot and the pack, if its envelope bears it out.
+    /// Where the index says that content is stored, inline or as an object (the envelope's kind
+    /// tells): the slot and the pack, if the envelope there bears it out.
     pub(super) fn content(
         &self,
         index: &Index,
@@ -605,7 +606,8 @@ pub(super) struct NewIndex<'a> {
 }
 
 impl NewIndex<'_> {
-    /// The first index of a directory; if there is anything in it, it is being rebuilt.
+    /// The first index of a directory, flagged as being rebuilt: whoever walks the packs (most
+    /// often there are none) takes the flag away.
     pub(super) fn empty() -> Self {
         let seed = crate::hex::words(&random_bytes())[0];
         let flags = REBUILDING;

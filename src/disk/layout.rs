@@ -115,6 +115,7 @@ impl Layout {
         folder.join("alive")
     }
 
+    /// Where leases are: files whose lock says who is at something. (Builds will have theirs here.)
     pub(super) fn builds(&self) -> PathBuf {
         self.base.join("builds")
     }

@@ -6,8 +6,9 @@
 //! | `envelope`, `slot`, `header`, `table` | all byte layouts, pure |
 //! | `pack`, `object`, `index`, `tmp`, `lock` | one kind of file each |
 //! | `inner`, `bind`, `recency` | look-up, put and remove, last uses |
-//! | `survey`, `evict`, `empty` | the budget |
+//! | `survey`, `evict`, `empty`, `clear` | the budget: the choice, keys and contents, packs; everything |
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
+//! | `builder`, `counters` | settings and opening, what this handle did |
 //!
 //! Three rules carry all promises: packs are the truth about keys and digests the truth about
 //! bytes, the index is never trusted; nothing that a reader may hold is ever changed; what is
@@ -147,6 +148,11 @@ impl DiskStore {
     }
 
     /// What a power cut now would put at risk; nothing is unwritten in a disk store.
+    ///
+    /// # Panics
+    ///
+    /// If a thread panicked while it held one of the store's locks, which only a defect of this
+    /// crate can make happen; so does every other call then.
     ///
     /// ```
     /// # use keepwarm::Store;

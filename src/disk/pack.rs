@@ -322,7 +322,7 @@ impl OwnedPack {
                 }
                 Ok(None) => return Err(io::ErrorKind::InvalidData.into()),
                 Err(e) => {
-                    // Best effort: a headless file is swept later.
+                    // Best effort: a file without a header is no pack, and harmless.
                     files.fs.remove_file(&files.layout.pack(number)).ok();
                     return Err(e);
                 }

@@ -105,7 +105,8 @@ impl Place {
     }
 }
 
-/// An allocated length as 16 bits: exact up to 128 KiB, above it rounded up by less than 0.1 %.
+/// An allocated length as 16 bits: exact (in units of 64 bytes) below 128 KiB, from there on rounded
+/// up by less than 0.1 %.
 /// What is added to a total is what is taken from it again, so totals do not drift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Allocated(u16);

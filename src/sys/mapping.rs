@@ -57,8 +57,9 @@ impl SharedMap {
     pub(crate) fn words(&self) -> &[AtomicU64] {
         #[expect(unsafe_code, reason = "S2 in docs/safety.md")]
         // SAFETY: the mapping is page-aligned, `len` bytes long and lives as long as `self`
-        // (S2). `AtomicU64` has the layout of `u64`, every bit pattern is valid, and other
-        // processes' stores to the pages are seen as relaxed atomic stores of some width.
+        // (S2). `AtomicU64` has the layout of `u64`, every bit pattern is valid, other processes'
+        // stores to the pages are seen as relaxed atomic stores of some width, and the words are
+        // only ever loaded, relaxed, on targets where that is a plain read.
         unsafe {
             std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>(), self.len / 8)
         }

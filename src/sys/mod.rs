@@ -99,7 +99,8 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
 
-/// Whether `path` is on a file system that other machines write too.
+/// Whether `path` is on a file system that other machines may write too. Only Linux and Android
+/// tell; elsewhere it is never said.
 pub(crate) fn is_network_file_system(path: &Path) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {

@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// When an entry is written to the lower tier.
+/// When an entry is written to the lower tier; see [`TieredBuilder::write_policy`] and
+/// [`CacheBuilder::write_policy`](crate::CacheBuilder::write_policy), which have examples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WritePolicy {
@@ -72,6 +73,13 @@ impl<U: Store, L: Store + 'static> TieredBuilder<U, L> {
     ///
     /// A put that finds the queue full waits for room. An entry larger than the bound waits until
     /// everything before it is written.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// let tiered = Tiered::builder(upper, lower).queue_bytes(1 << 20).build();
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn queue_bytes(mut self, bytes: u64) -> Self {
         self.queue_bytes = bytes;
         self
@@ -83,6 +91,14 @@ impl<U: Store, L: Store + 'static> TieredBuilder<U, L> {
     /// remove or clear that waits so long for another one of the same key, or for a write in
     /// flight, fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) and changes nothing.
     /// A flush or drop gives up when nothing at all was written for so long.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # use std::time::Duration;
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// let tiered = Tiered::builder(upper, lower).wait_limit(Duration::from_secs(5)).build();
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn wait_limit(mut self, limit: Duration) -> Self {
         self.wait_limit = limit.min(LONGEST);
         self
@@ -90,6 +106,14 @@ impl<U: Store, L: Store + 'static> TieredBuilder<U, L> {
 
     /// How often the lower tier learns which keys the upper one serves, so that it does not evict
     /// them; a minute unless set, at most a year, zero for every hit at once.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # use std::time::Duration;
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// let tiered = Tiered::builder(upper, lower).touch_interval(Duration::ZERO).build();
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn touch_interval(mut self, interval: Duration) -> Self {
         self.touch_interval = interval.min(LONGEST);
         self
@@ -122,6 +146,14 @@ impl<U: Store, L: Store + 'static> TieredBuilder<U, L> {
     }
 
     /// The composition. Starts no thread: the first write does.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Store, Tiered};
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// let tiered = Tiered::builder(upper, lower).build();
+    /// assert_eq!(tiered.stats().entries, 0);
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn build(self) -> Tiered<U, L> {
         Tiered::new(self)
     }

@@ -101,7 +101,7 @@ pub struct Tiered<U: Store, L: Store + 'static> {
     wait_limit: std::time::Duration,
 }
 
-/// A cheap hash of all 32 bytes, uniform in its low bits whatever the key is.
+/// A cheap hash of all 32 bytes; its low bits choose the stripe.
 fn fold(key: &Fingerprint) -> u64 {
     let mut hasher = rustc_hash::FxHasher::default();
     key.hash(&mut hasher);
@@ -143,12 +143,28 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
     }
 
     /// The tier in front. What is changed there directly is not ordered with anything here.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// let tiered = Tiered::builder(upper, lower).build();
+    /// assert!(tiered.upper().is_empty());
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn upper(&self) -> &U {
         &self.upper
     }
 
     /// The tier behind. What is changed there directly is like what another process does: the
     /// upper tier does not learn of it.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// let tiered = Tiered::builder(upper, lower).build();
+    /// assert!(tiered.lower().is_empty());
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn lower(&self) -> &L {
         &self.shared.lower
     }
@@ -175,6 +191,13 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
     /// # Errors
     ///
     /// Those of [`flush`](Store::flush).
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # let (upper, lower) = (MemoryStore::builder().build()?, MemoryStore::builder().build()?);
+    /// Tiered::builder(upper, lower).build().close()?;
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
     pub fn close(self) -> Result<()> {
         self.flush()
     }
