@@ -408,13 +408,13 @@ impl Inner {
         let io = |e| self.error("write a slot of the index", e);
         if locked.index.is_loaded() {
             // Failing to grow is no failure while there is room.
-            if self.grow(locked).is_err() {
+            if self.grow_if_loaded(locked).is_err() {
                 Counters::add(&self.counters.internal_errors, 1);
             }
         }
         let room = match locked.index.room(slot.hash).map_err(io)? {
             Some(at) => Some(at),
-            None if self.grow(locked).is_ok() => locked.index.room(slot.hash).map_err(io)?,
+            None if self.make_room(locked).is_ok() => locked.index.room(slot.hash).map_err(io)?,
             None => None,
         };
         let at = match room {

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 /// A handle that only misses looks at the index's path this often, to see that it was replaced.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Two full buckets are a reason to grow a table that has more than this many slots a bucket.
+const CROWDED: u64 = 4;
 /// Open packs that nobody asks for are dropped when there are more than this.
 const OPEN_PACKS: usize = 1024;
 
@@ -193,6 +195,12 @@ impl Inner {
         let index = self.index();
         let named = self.files.fs.stat(&path);
         if named.as_ref().is_ok_and(|named| index.is(named)) {
+            if index.has_flag(RETIRING) {
+                // Whoever was about to replace it died, for the lock is ours.
+                index
+                    .set_flag(RETIRING, false)
+                    .map_err(|e| Error::io("take a mark off the index", &path, e))?;
+            }
             return Ok(index);
         }
         super::create_directories(&self.files)?;
@@ -207,6 +215,8 @@ impl Inner {
     pub(super) fn install(&self, index: Index) -> Arc<Index> {
         let index = Arc::new(index);
         *self.index.write().expect(POISON) = Arc::clone(&index);
+        // Whoever put it there may have died before its name was durable.
+        self.pending.lock().expect(POISON).names = true;
         self.drop_gone_packs();
         index
     }
@@ -244,10 +254,34 @@ impl Inner {
             .map_err(|e| Error::io("write the index", self.files.layout.index(), e))
     }
 
-    /// Doubles the table. The caller holds the lock.
-    pub(super) fn grow(&self, locked: &mut Locked<'_>) -> Result<()> {
+    /// Doubles the table if it is as loaded as its header says. The caller holds the lock.
+    pub(super) fn grow_if_loaded(&self, locked: &mut Locked<'_>) -> Result<()> {
+        self.recount_slots(&locked.index)?;
+        if !locked.index.is_loaded() {
+            return Ok(());
+        }
         let buckets = locked.index.buckets().saturating_mul(2);
         self.copy_index(locked, buckets, 0)
+    }
+
+    /// Makes room where two buckets are full. The caller holds the lock.
+    ///
+    /// A table with few slots has full buckets only by damage or malice: it is written anew
+    /// without what does not belong, but does not grow.
+    pub(super) fn make_room(&self, locked: &mut Locked<'_>) -> Result<()> {
+        let used = self.recount_slots(&locked.index)?;
+        let buckets = locked.index.buckets();
+        let doubled = u64::from(used > buckets.saturating_mul(CROWDED)) + 1;
+        self.copy_index(locked, buckets.saturating_mul(doubled), 0)
+    }
+
+    /// The count of slots in the header is a hint, which damage must not turn into a huge table.
+    fn recount_slots(&self, index: &Index) -> Result<u64> {
+        let io = |e| Error::io("count the slots of the index", self.files.layout.index(), e);
+        let mut used = 0;
+        index.for_each(|_, _| used += 1).map_err(io)?;
+        index.set_field(Field::Used, used).map_err(io)?;
+        Ok(used)
     }
 
     /// Writes the table anew, with at least `buckets` buckets and with `flag` set. The caller
@@ -260,25 +294,34 @@ impl Inner {
     ) -> Result<()> {
         let old = Arc::clone(&locked.index);
         let io = |e| Error::io("copy the index", self.files.layout.index(), e);
-        let table = loop {
+        let largest = buckets.saturating_mul(4);
+        let (table, used) = loop {
             let too_large = || io(io::ErrorKind::OutOfMemory.into());
             let mut table = HeapTable::new(buckets).ok_or_else(too_large)?;
-            let mut fits = true;
-            old.for_each(|_, slot| fits &= table.insert(&slot))
-                .map_err(io)?;
-            if fits {
-                break table;
+            let (mut used, mut left_out) = (0, 0_u64);
+            old.for_each(|at, slot| {
+                // Only damage puts a slot where nobody looks for it.
+                if !slot.hash.buckets(old.buckets()).contains(&at.bucket) {
+                } else if table.insert(&slot) {
+                    used += 1;
+                } else {
+                    left_out += 1;
+                }
+            })
+            .map_err(io)?;
+            // No table is large enough for slots that are all alike: some of these are left out.
+            if left_out == 0 || buckets >= largest {
+                break (table, used);
             }
             buckets = buckets.saturating_mul(2);
         };
         let flags = old.field(Field::Flags) & !RETIRING | flag;
-        self.replace_index(locked, buckets, flags, Some(&table))
+        self.replace_index(locked, buckets, flags, Some(&table))?;
+        locked.index.set_field(Field::Used, used).map_err(io)
     }
 
     /// Puts a table with the totals of the old one in its place. The caller holds the lock.
     ///
-    /// The old one is marked afterwards, so that a failure changes nothing; a process that dies in
-    /// between leaves readers to find out by time.
     pub(super) fn replace_index(
         &self,
         locked: &mut Locked<'_>,
@@ -296,7 +339,6 @@ impl Inner {
             table,
             totals,
         })?;
-        old.set_flag(RETIRING, true).map_err(io)?;
         self.files
             .fs
             .sync_dir(self.files.layout.base())
@@ -309,8 +351,13 @@ impl Inner {
     pub(super) fn drop_gone_packs(&self) {
         let epoch = self.index().field(Field::Epoch);
         if self.epoch.swap(epoch, Ordering::Relaxed) != epoch {
+            let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(false);
             let mut packs = self.packs.write().expect(POISON);
-            packs.retain(|_, pack| pack.is_named(&self.files).unwrap_or(false));
+            packs.retain(|_, pack| is_there(pack));
+            drop(packs);
+            // A clear that was killed leaves claimed packs aside, where nobody finds what is put.
+            let mut pool = self.pool.lock().expect(POISON);
+            pool.retain(|(owned, _)| is_there(&owned.pack));
         }
     }
 
@@ -636,14 +683,24 @@ pub(super) fn publish_index(
         }
         index.sync()?;
     }
-    let path = files.layout.index();
-    match files.fs.rename(temp.path(), &path) {
-        Err(_) if files.fs.stat(&path).is_ok_and(|meta| meta.is_dir) => {
-            files.fs.remove_tree(&path)?;
-            files.fs.rename(temp.path(), &path)?;
-        }
-        done => done?,
+    // Marked before it loses its name: were it marked afterwards, a process that dies in between
+    // would leave readers with it for as long as they find what they look for.
+    if let Some(old) = new.totals {
+        old.set_flag(RETIRING, true)?;
     }
+    let path = files.layout.index();
+    let renamed = match files.fs.rename(temp.path(), &path) {
+        Err(_) if files.fs.stat(&path).is_ok_and(|meta| meta.is_dir) => files
+            .fs
+            .remove_tree(&path)
+            .and_then(|()| files.fs.rename(temp.path(), &path)),
+        done => done,
+    };
+    if let (Err(_), Some(old)) = (&renamed, new.totals) {
+        // If this fails too, the next who takes the lock does it.
+        old.set_flag(RETIRING, false).ok();
+    }
+    renamed?;
     tmp.published(temp);
     Ok(index)
 }
