@@ -8,30 +8,70 @@ use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
 use super::layout::PackNumber;
-use super::pack::{OwnedPack, Pack, is_absent};
+use super::pack::{Claim, OwnedPack, Pack, is_absent};
 use super::slot::{Place, Slot, SlotKind};
 use super::table::Position;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::sys::RawFile;
+use rustc_hash::FxHashMap;
 use std::io;
 use std::sync::Arc;
 
 const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread panicked under it";
+
+/// What became of a binding in a pack that is being emptied.
+enum Moved {
+    To(Arc<Pack>),
+    /// It was dead already.
+    Dead,
+    /// It could not be read.
+    Lost,
+}
 
 impl Inner {
     /// Moves what is live out of a pack and unlinks it; tells whether it is gone. A pack that
     /// another process holds is left alone.
     pub(super) fn empty_pack(&self, number: PackNumber) -> Result<bool> {
         let io = |e| self.error("empty a pack", e);
-        let Some(owned) = self.claim_to_empty(number).map_err(io)? else {
-            return Ok(false);
+        let owned = match self.claim_to_empty(number).map_err(io)? {
+            Claim::Pack(owned) => owned,
+            Claim::Foreign(lock) => return self.unlink_foreign(number, &*lock),
+            Claim::None => return Ok(false),
         };
         self.move_all(&owned.pack)?;
         self.unlink_pack(&owned)
     }
 
-    /// Appends whatever the index finds in a pack elsewhere, and makes it durable there.
-    pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<()> {
+    /// Unlinks a file that has a pack's name and is none: a pack whose header is damaged, or what
+    /// a process left that died while it made one. Slots that point there lead to nothing.
+    fn unlink_foreign(&self, number: PackNumber, file: &dyn RawFile) -> Result<bool> {
+        let io = |e| self.error("remove a file that is no pack", e);
+        let path = self.files.layout.pack(number);
+        let Some(locked) = self.locked_and_complete()? else {
+            return Ok(false);
+        };
+        let named = self.files.fs.stat(&path);
+        let own = file.meta().map_err(io)?;
+        // Where locks are files of their own, these say nothing of the pack.
+        if cfg!(unix) && !named.is_ok_and(|named| named.same_file(&own)) {
+            return Ok(false);
+        }
+        match self.files.fs.remove_file(&path) {
+            Err(e) if !is_absent(&e) => return Err(io(e)),
+            _ => {}
+        }
+        if cfg!(unix) {
+            let len = own.id.len;
+            locked.index.subtract(Field::DiskBytes, len).map_err(io)?;
+        }
+        locked.index.add(Field::Epoch, 1).map_err(io)?;
+        Ok(true)
+    }
+
+    /// Appends whatever the index finds in a pack elsewhere, and makes it durable there. Tells how
+    /// many bindings could not be read any more: they are misses now.
+    pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<u64> {
         let io = |e| self.error("move entries to another pack", e);
         let number = pack.number;
         let index = self.index();
@@ -47,36 +87,53 @@ impl Inner {
                 }
             })
             .map_err(io)?;
+        // By number of the pack: what was pending may be another thread's flush's by now.
+        let mut moved = FxHashMap::default();
+        let mut lost = 0;
         for (at, slot) in keys {
-            self.move_binding(pack, at, &slot)?;
+            match self.move_binding(pack, at, &slot)? {
+                Moved::To(new) => drop(moved.insert(new.number, new)),
+                Moved::Dead => {}
+                Moved::Lost => lost += 1,
+            }
         }
         for (_, slot) in contents {
-            self.rescue_content(pack, &slot)?;
+            if let Some(new) = self.rescue_content(pack, &slot)? {
+                moved.insert(new.number, new);
+            }
         }
-        self.sync_moved(pack)
+        if let Err(e) = self.sync_moved(&moved) {
+            // The kernel says it once; the flush that relies on these packs must hear of it.
+            self.pending.lock().expect(POISON).failed += 1;
+            return Err(e);
+        }
+        Ok(lost)
     }
 
     /// The pack, claimed: out of this handle's own pool, or by its lock.
-    fn claim_to_empty(&self, number: PackNumber) -> io::Result<Option<OwnedPack>> {
+    fn claim_to_empty(&self, number: PackNumber) -> io::Result<Claim> {
         let mut pool = self.pool.lock().expect(POISON);
         if let Some(i) = pool
             .iter()
             .position(|(owned, _)| owned.pack.number == number)
         {
-            return Ok(Some(pool.swap_remove(i).0));
+            return Ok(Claim::Pack(pool.swap_remove(i).0));
         }
         drop(pool);
         OwnedPack::claim(&self.files, number, self.limits.pack)
     }
 
     /// Appends the binding in `slot` elsewhere, with its payload, and points the slots there.
-    fn move_binding(&self, pack: &Arc<Pack>, at: Position, slot: &Slot) -> Result<()> {
+    fn move_binding(&self, pack: &Arc<Pack>, at: Position, slot: &Slot) -> Result<Moved> {
         let io = |e| self.error("move an entry to another pack", e);
         let offset = slot.place.offset();
         let found = pack.envelope(self.check(), offset).map_err(io)?;
-        let Some((envelope, true)) = found else {
-            return self.drop_slot(at, slot);
+        let Some((envelope, live)) = found else {
+            return self.drop_slot(at, slot).map(|()| Moved::Lost);
         };
+        if !live {
+            return self.drop_slot(at, slot).map(|()| Moved::Dead);
+        }
         let mut payload = None;
         if envelope.kind.carries_payload() {
             payload = pack
@@ -84,13 +141,14 @@ impl Inner {
                 .map_err(io)?;
             if payload.is_none() {
                 Counters::add(&self.counters.corrupt, 1);
-                return self.drop_slot(at, slot);
+                return self.drop_slot(at, slot).map(|()| Moved::Lost);
             }
         }
         let bytes = payload.as_deref().unwrap_or_default();
         let (place, new) = self.append(&envelope, bytes, Some(pack)).map_err(io)?;
         Counters::add(&self.counters.rewritten_bytes, bytes.len() as u64);
-        self.repoint(&envelope, (slot.place, place), &new)
+        self.repoint(&envelope, (slot.place, place), &new)?;
+        Ok(Moved::To(new))
     }
 
     /// Points the slots of a binding from its old place to its new one. If the key was rebound or
@@ -152,11 +210,11 @@ impl Inner {
     }
 
     /// Content in the pack whose own key is gone lives on under a key that shares it.
-    fn rescue_content(&self, pack: &Arc<Pack>, slot: &Slot) -> Result<()> {
+    fn rescue_content(&self, pack: &Arc<Pack>, slot: &Slot) -> Result<Option<Arc<Pack>>> {
         let io = |e| self.error("move content to another pack", e);
         let offset = slot.place.offset();
         let Some((dead, _)) = pack.envelope(self.check(), offset).map_err(io)? else {
-            return Ok(());
+            return Ok(None);
         };
         // Moved with its own binding already?
         let index = self.index();
@@ -165,25 +223,25 @@ impl Inner {
             .map_err(io)?
             .into_iter();
         if !found.any(|(_, now)| now.place == slot.place) {
-            return Ok(());
+            return Ok(None);
         }
         let Some((key_slot, heir)) = self.heir(pack, slot, &dead).map_err(io)? else {
-            return Ok(());
+            return Ok(None);
         };
         if heir.kind == Kind::Object {
             // The bytes are in a file of their own: only the way to their name moves.
             let locked = self.locked()?;
             let way = (slot.place, key_slot.place);
-            return self
-                .repoint_content(&locked.index, &dead.digest, way)
-                .map_err(io);
+            self.repoint_content(&locked.index, &dead.digest, way)
+                .map_err(io)?;
+            return Ok(None);
         }
         let payload = pack
             .payload(offset, dead.length, &dead.digest)
             .map_err(io)?;
         let Some(payload) = payload else {
             Counters::add(&self.counters.corrupt, 1);
-            return Ok(());
+            return Ok(None);
         };
         let envelope = Envelope {
             kind: Kind::Inline,
@@ -203,7 +261,7 @@ impl Inner {
             old.mark_dead(key_slot.place.offset()).map_err(io)?;
             self.pending.lock().expect(POISON).add_pack(&old);
         }
-        Ok(())
+        Ok(Some(new))
     }
 
     /// A live binding outside `pack` of the content in `slot`.
@@ -224,7 +282,11 @@ impl Inner {
         for user in users {
             if let Some((_, envelope, true)) = self.envelope(user.place)? {
                 let same = envelope.digest == content.digest && envelope.length == content.length;
-                if same && matches!(envelope.kind, Kind::Shared | Kind::Object) {
+                let wanted = match content.kind {
+                    Kind::Object => Kind::Object,
+                    _ => Kind::Shared,
+                };
+                if same && envelope.kind == wanted {
                     return Ok(Some((user, envelope)));
                 }
             }
@@ -233,18 +295,9 @@ impl Inner {
     }
 
     /// Makes what was moved durable, and then the slots that point there.
-    fn sync_moved(&self, from: &Pack) -> Result<()> {
+    fn sync_moved(&self, moved: &FxHashMap<PackNumber, Arc<Pack>>) -> Result<()> {
         let io = |e| self.error("sync moved entries", e);
-        let packs: Vec<Arc<Pack>> = {
-            let pending = self.pending.lock().expect(POISON);
-            pending
-                .packs
-                .values()
-                .filter(|pack| pack.number != from.number)
-                .cloned()
-                .collect()
-        };
-        for pack in packs {
+        for pack in moved.values() {
             pack.sync().map_err(io)?;
         }
         self.files
@@ -258,7 +311,9 @@ impl Inner {
     fn unlink_pack(&self, owned: &OwnedPack) -> Result<bool> {
         let io = |e| self.error("unlink a pack", e);
         let number = owned.pack.number;
-        let locked = self.locked()?;
+        let Some(locked) = self.locked_and_complete()? else {
+            return Ok(false);
+        };
         let mut needed = false;
         locked
             .index

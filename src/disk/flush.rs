@@ -173,7 +173,11 @@ impl Inner {
             .expect(POISON)
             .retain(|(owned, _)| owned.pack.number != pack.number);
         match self.move_all(pack) {
-            Ok(()) => Ok(()),
+            Ok(0) => Ok(()),
+            Ok(_) => Err(failure.unwrap_or_else(|| {
+                Error::new(ErrorKind::WriteFailed, "sync a pack; entries in it were lost")
+                    .with_path(self.files.layout.pack(pack.number))
+            })),
             Err(e) => {
                 let locked = self.locked()?;
                 self.take_back(&locked, |slot| slot.place.pack() == pack.number)?;
@@ -202,7 +206,7 @@ impl Inner {
     }
 
     /// Marks bindings dead that newer, now durable ones replaced.
-    fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
+    pub(super) fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
         let io = |e| self.error("retire a replaced entry", e);
         // The newest binding may be another process's, which nobody has synced yet.
         let mut newest: FxHashMap<Fingerprint, u64> = FxHashMap::default();

@@ -26,6 +26,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 /// A handle that only misses looks at the index's path this often, to see that it was replaced.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A get looks this often: where something was found damaged or moved away, what is beside it or
+/// where it went is served.
+const LOOKS: usize = 6;
 /// Two full buckets are a reason to grow a table that has more than this many slots a bucket.
 const CROWDED: u64 = 4;
 /// Open packs that nobody asks for are dropped when there are more than this.
@@ -187,6 +190,14 @@ impl Inner {
             index,
             _guard: guard,
         })
+    }
+
+    /// The lock, for whoever removes what no slot names; `None` while the index is being rebuilt,
+    /// for then it does not name everything.
+    pub(super) fn locked_and_complete(&self) -> Result<Option<Locked<'_>>> {
+        let locked = self.locked()?;
+        let complete = !locked.index.has_flag(REBUILDING);
+        Ok(complete.then_some(locked))
     }
 
     /// The index at the path, made if it is missing. The caller holds the lock.
@@ -430,35 +441,29 @@ impl Inner {
 
     /// The entry under `key` and its slot, verified.
     pub(super) fn get(&self, key: &Fingerprint) -> Result<Option<(Artifact, Binding)>> {
-        let index = self.live_index()?;
-        let found = self
-            .look(&index, key)
-            .map_err(|e| self.error("look up a key", e))?;
-        let (damaged, doubtful) = match found {
-            Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
-            Look::Corrupt(binding) => (Some(binding), true),
-            Look::Gone => (None, true),
-            Look::Nothing => (None, false),
-        };
-        if let Some(binding) = damaged {
-            self.quarantine(&binding);
-            return Ok(None);
-        }
-        if !doubtful && !self.is_time_to_look() {
-            return Ok(None);
-        }
-        // It may have moved, or another index may be at the path: once more.
-        self.epoch.store(u64::MAX, Ordering::Relaxed);
-        let index = self.refresh()?;
-        self.drop_gone_packs();
-        match self
-            .look(&index, key)
-            .map_err(|e| self.error("look up a key", e))?
-        {
-            Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
-            Look::Corrupt(binding) => self.quarantine(&binding),
-            Look::Gone => self.forget_stale(key),
-            Look::Nothing => {}
+        let mut index = self.live_index()?;
+        let mut looked_again = false;
+        for _ in 0..LOOKS {
+            let found = self.look(&index, key);
+            let go_on = match found.map_err(|e| self.error("look up a key", e))? {
+                Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
+                // An older binding, which a flush made durable, may be beside what a power cut
+                // left of a newer one.
+                Look::Corrupt(binding) => self.quarantine(&binding),
+                Look::Gone if looked_again => self.forget_stale(key),
+                Look::Nothing if looked_again || !self.is_time_to_look() => false,
+                // It may have moved, or another index may be at the path: once more.
+                Look::Gone | Look::Nothing => {
+                    looked_again = true;
+                    self.epoch.store(u64::MAX, Ordering::Relaxed);
+                    index = self.refresh()?;
+                    self.drop_gone_packs();
+                    true
+                }
+            };
+            if !go_on {
+                break;
+            }
         }
         Ok(None)
     }
@@ -535,15 +540,17 @@ impl Inner {
         })
     }
 
-    /// Sees to it that damaged content is not found again. Best effort, and counted.
-    fn quarantine(&self, binding: &Binding) {
+    /// Sees to it that damaged content is not found again; tells whether it did. Best effort, and
+    /// counted.
+    fn quarantine(&self, binding: &Binding) -> bool {
         Counters::add(&self.counters.corrupt, 1);
         events::corrupt(
             &self.files.layout.pack(binding.slot.place.pack()),
             "content",
         );
-        let Ok(locked) = self.locked() else { return };
-        let digest = binding.envelope.digest;
+        let Ok(locked) = self.locked() else {
+            return false;
+        };
         let done = (|| -> io::Result<()> {
             locked.index.add(Field::Corrupt, 1)?;
             // Only if it is still there: another process may have healed it meanwhile.
@@ -557,34 +564,53 @@ impl Inner {
             if !matches!(self.load(&locked.index, binding)?, Content::Corrupt) {
                 return Ok(());
             }
-            binding.pack.mark_dead(binding.slot.place.offset())?;
-            self.clear_slot(&locked.index, binding.at, &binding.slot, true)?;
-            if let Some((at, slot, _, _)) = self.content(&locked.index, &digest)? {
-                self.clear_slot(&locked.index, at, &slot, false)?;
-            }
-            if binding.envelope.kind == Kind::Object && object::unlink(&self.files, &digest)? {
-                let freed = object::allocated(binding.envelope.length);
-                locked.index.subtract(Field::DiskBytes, freed)?;
-            }
-            Ok(())
+            self.drop_binding(&locked.index, binding)?;
+            self.drop_content(&locked.index, binding)
         })();
         if done.is_err() {
             Counters::add(&self.counters.internal_errors, 1);
         }
+        done.is_ok()
     }
 
-    /// Clears slots of `key` that lead to nothing, under the lock and after a second look.
-    pub(super) fn forget_stale(&self, key: &Fingerprint) {
-        let Ok(locked) = self.locked() else { return };
+    /// Drops the damaged content of a binding, unless an equal copy elsewhere is what others share.
+    fn drop_content(&self, index: &Index, binding: &Binding) -> io::Result<()> {
+        let Envelope { kind, digest, .. } = binding.envelope;
+        if let Some((at, slot, _, _)) = self.content(index, &digest)? {
+            if kind != Kind::Inline || slot.place == binding.slot.place {
+                self.clear_slot(index, at, &slot, false)?;
+            }
+        }
+        if kind == Kind::Object && object::unlink(&self.files, &digest)? {
+            let freed = object::allocated(binding.envelope.length);
+            index.subtract(Field::DiskBytes, freed)?;
+        }
+        Ok(())
+    }
+
+    /// Ends one binding; older ones of its key stay.
+    fn drop_binding(&self, index: &Index, binding: &Binding) -> io::Result<()> {
+        let others = self.bindings(index, &binding.envelope.key)?.live;
+        let unbinds = others.iter().all(|other| other.at == binding.at);
+        binding.pack.mark_dead(binding.slot.place.offset())?;
+        self.pending.lock().expect(POISON).add_pack(&binding.pack);
+        self.clear_slot(index, binding.at, &binding.slot, unbinds)
+    }
+
+    /// Clears slots of `key` that lead to nothing, under the lock and after a second look; tells
+    /// whether it did.
+    pub(super) fn forget_stale(&self, key: &Fingerprint) -> bool {
+        let Ok(locked) = self.locked() else {
+            return false;
+        };
         let done = (|| -> io::Result<()> {
             let found = self.bindings(&locked.index, key)?;
             for (i, (at, slot)) in found.stale.into_iter().enumerate() {
                 self.clear_slot(&locked.index, at, &slot, found.live.is_empty() && i == 0)?;
             }
-            for binding in found.live {
-                if matches!(self.load(&locked.index, &binding)?, Content::Gone) {
-                    binding.pack.mark_dead(binding.slot.place.offset())?;
-                    self.clear_slot(&locked.index, binding.at, &binding.slot, true)?;
+            if let Some(newest) = found.live.last() {
+                if matches!(self.load(&locked.index, newest)?, Content::Gone) {
+                    self.drop_binding(&locked.index, newest)?;
                 }
             }
             Ok(())
@@ -592,6 +618,32 @@ impl Inner {
         if done.is_err() {
             Counters::add(&self.counters.internal_errors, 1);
         }
+        done.is_ok()
+    }
+
+    /// Ends the newest bindings of `key` until one is left whose content is whole, for a rebuild:
+    /// only a whole one may put an end to what is older.
+    pub(super) fn drop_torn(&self, key: &Fingerprint) -> io::Result<()> {
+        for _ in 0..LOOKS {
+            let index = self.index();
+            let Some(newest) = self.bindings(&index, key)?.live.pop() else {
+                break;
+            };
+            if matches!(self.load(&index, &newest)?, Content::Artifact(_))
+                || newest.envelope.kind == Kind::Namespace
+            {
+                break;
+            }
+            let locked = self.locked().map_err(super::bind::into_io)?;
+            // Only if it is still the newest, and torn: it may have been healed meanwhile.
+            let now = self.bindings(&locked.index, key)?.live.pop();
+            if let Some(now) = now.filter(|now| now.slot.place == newest.slot.place) {
+                if !matches!(self.load(&locked.index, &now)?, Content::Artifact(_)) {
+                    self.drop_binding(&locked.index, &now)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes: empties a slot and corrects the totals. The caller holds the lock, and says whether
