@@ -39,7 +39,11 @@ impl Inner {
             Claim::Foreign(lock) => return self.unlink_foreign(number, &*lock),
             Claim::None => return Ok(false),
         };
-        self.move_all(&owned.pack)?;
+        if let Err(e) = self.move_all(&owned.pack) {
+            // Of a failed sync the kernel speaks once; the next flush must hear of it.
+            self.pending.lock().expect(POISON).failed += 1;
+            return Err(e);
+        }
         self.unlink_pack(&owned)
     }
 
@@ -102,11 +106,7 @@ impl Inner {
                 moved.insert(new.number, new);
             }
         }
-        if let Err(e) = self.sync_moved(&moved) {
-            // The kernel says it once; the flush that relies on these packs must hear of it.
-            self.pending.lock().expect(POISON).failed += 1;
-            return Err(e);
-        }
+        self.sync_moved(&moved)?;
         Ok(lost)
     }
 
@@ -300,10 +300,7 @@ impl Inner {
         for pack in moved.values() {
             pack.sync().map_err(io)?;
         }
-        self.files
-            .fs
-            .sync_dir(&self.files.layout.packs())
-            .map_err(io)?;
+        self.sync_pack_names()?;
         self.index().sync().map_err(io)
     }
 

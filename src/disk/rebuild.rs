@@ -7,6 +7,7 @@
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind, record_len};
 use super::header::{Field, REBUILDING};
+use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::object;
 use super::pack::{Pack, list};
@@ -51,7 +52,8 @@ impl Inner {
                 None => return Ok(false),
             },
         };
-        if !self.refresh()?.has_flag(REBUILDING) {
+        let begun = self.refresh()?;
+        if !begun.has_flag(REBUILDING) {
             return Ok(true);
         }
         let packs = list(&self.files).map_err(io)?;
@@ -71,19 +73,24 @@ impl Inner {
             let Some(pack) = self.pack(number).map_err(io)? else {
                 continue;
             };
-            if !self.rebuild_pack(&pack, stop, &mut replaced)? {
+            if !self.rebuild_pack(&pack, (&begun, stop), &mut replaced)? {
                 return Ok(false);
             }
         }
-        self.finish_rebuild(replaced)?;
-        Ok(true)
+        self.finish_rebuild(&begun, replaced)
     }
 
-    /// Inserts what is in one pack; `false` if `stop` was set.
+    /// Whether `now` is the table that a rebuild began with, or that table grown, which keeps the
+    /// seed. Another one was begun after the index was lost once more: it has to be filled anew.
+    fn is_same(begun: &Index, now: &Index) -> bool {
+        begun.seed() == now.seed()
+    }
+
+    /// Inserts what is in one pack; `false` if `stop` was set or the index was lost again.
     fn rebuild_pack(
         &self,
         pack: &Arc<Pack>,
-        stop: &AtomicBool,
+        (begun, stop): (&Index, &AtomicBool),
         replaced: &mut Replaced,
     ) -> Result<bool> {
         let io = |e| self.error("read a pack", e);
@@ -97,8 +104,8 @@ impl Inner {
                 return Ok(false);
             }
             let mut locked = self.locked()?;
-            if !locked.index.has_flag(REBUILDING) {
-                return Ok(true);
+            if !Self::is_same(begun, &locked.index) {
+                return Ok(false);
             }
             if !pack.is_named(&self.files).map_err(io)? {
                 return Ok(true);
@@ -187,7 +194,7 @@ impl Inner {
     }
 
     /// Retires what was replaced, corrects the totals, and takes the flag away.
-    fn finish_rebuild(&self, replaced: Replaced) -> Result<()> {
+    fn finish_rebuild(&self, begun: &Index, replaced: Replaced) -> Result<bool> {
         let io = |e| self.error("rebuild the index", e);
         for key in &replaced {
             self.drop_torn(key)
@@ -202,6 +209,9 @@ impl Inner {
         }
         self.recount()?;
         let locked = self.locked()?;
+        if !Self::is_same(begun, &locked.index) {
+            return Ok(false);
+        }
         locked.index.sync().map_err(io)?;
         locked.index.set_flag(REBUILDING, false).map_err(io)?;
         drop(locked);
@@ -209,6 +219,6 @@ impl Inner {
             Counters::add(&self.counters.internal_errors, 1);
             return Err(e);
         }
-        Ok(())
+        Ok(true)
     }
 }
