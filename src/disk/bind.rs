@@ -6,7 +6,7 @@ use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Binding, Inner, Locked};
 use super::object::{self, Stored};
-use super::pack::{OwnedPack, Pack, list};
+use super::pack::{Claim, OwnedPack, Pack, list};
 use super::slot::{Allocated, Place, Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -50,13 +50,17 @@ impl Inner {
     /// Binds `key` to `entry`; `false` if exactly that was bound already.
     pub(super) fn put(&self, key: &Fingerprint, entry: &Entry) -> Result<bool> {
         let digest = entry.artifact.digest();
-        for attempt in 0..TRIES {
+        let mut made_anew = false;
+        for _ in 0..TRIES {
             match self.try_put(key, entry, &digest) {
                 Ok(Some(stored)) => return Ok(stored),
                 Ok(None) => {}
                 // The directory was deleted: taking the lock makes it anew.
-                Err(e) if e.kind() == io::ErrorKind::NotFound && attempt == 0 => {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && !made_anew => {
+                    made_anew = true;
                     drop(self.locked()?);
+                    // Or only one of its folders.
+                    super::create_directories(&self.files)?;
                     self.release_packs(Duration::ZERO);
                 }
                 Err(e) => return Err(into_error(e, self)),
@@ -252,7 +256,7 @@ impl Inner {
         let idle = list(&self.files)?;
         let room = |meta: &crate::sys::Meta| meta.id.len.saturating_add(len) <= self.limits.pack;
         for (number, _) in idle.iter().filter(|(_, meta)| room(meta)).take(8) {
-            if let Some(owned) = OwnedPack::claim(&self.files, *number, self.limits.pack)? {
+            if let Claim::Pack(owned) = OwnedPack::claim(&self.files, *number, self.limits.pack)? {
                 if usable(&owned) {
                     return Ok(self.known(owned));
                 }
@@ -309,17 +313,11 @@ impl Inner {
         if found
             .live
             .last()
-            .is_some_and(|b| b.envelope.generation > new.envelope.generation)
+            .is_some_and(|b| b.envelope.generation >= new.envelope.generation)
         {
-            // A newer put was indexed while this one was being written; this one stays pending.
+            // A newer put was indexed while this one was being written, or one of the same number
+            // by another process, which knew as little of this one. This one stays pending.
             return Ok(Bound::Done { rebound: 0 });
-        }
-        if !found.live.is_empty() {
-            self.pending
-                .lock()
-                .expect(POISON)
-                .rebound
-                .insert(new.envelope.key);
         }
         self.bind_content(&mut locked, new)?;
         let slot = key_slot(&locked.index, &new.envelope, new.place);
@@ -327,6 +325,14 @@ impl Inner {
         // Only now: a writer that is killed before leaves a slot that leads to nothing live, not a
         // live binding that nobody knows of.
         new.pack.mark_live(new.place.offset()).map_err(io)?;
+        {
+            // A flush may have taken what the append left pending before the slot was there.
+            let mut pending = self.pending.lock().expect(POISON);
+            pending.add_pack(&new.pack);
+            if !found.live.is_empty() {
+                pending.rebound.insert(new.envelope.key);
+            }
+        }
         let index = &locked.index;
         if unbound && new.envelope.kind != Kind::Namespace {
             index.add(Field::Entries, 1).map_err(io)?;
@@ -403,13 +409,13 @@ impl Inner {
         let io = |e| self.error("write a slot of the index", e);
         if locked.index.is_loaded() {
             // Failing to grow is no failure while there is room.
-            if self.grow(locked).is_err() {
+            if self.grow_if_loaded(locked).is_err() {
                 Counters::add(&self.counters.internal_errors, 1);
             }
         }
         let room = match locked.index.room(slot.hash).map_err(io)? {
             Some(at) => Some(at),
-            None if self.grow(locked).is_ok() => locked.index.room(slot.hash).map_err(io)?,
+            None if self.make_room(locked).is_ok() => locked.index.room(slot.hash).map_err(io)?,
             None => None,
         };
         let at = match room {

@@ -1,7 +1,8 @@
 //! Clearing: packs and objects are moved aside as a whole, then deleted.
 
-use super::header::{Field, RETIRING};
+use super::header::Field;
 use super::inner::{Inner, NewIndex};
+use super::pack::Pack;
 use crate::error::Result;
 use std::io;
 use std::mem;
@@ -16,6 +17,9 @@ impl Inner {
     pub(super) fn clear(&self) -> Result<()> {
         let io = |e| self.error("clear the cache", e);
         let mut locked = self.locked()?;
+        // Before anything moves: writers then see that their packs may be gone, whatever happens
+        // to this process.
+        locked.index.add(Field::Epoch, 1).map_err(io)?;
         let mut aside = Vec::new();
         for folder in [self.files.layout.packs(), self.files.layout.objects()] {
             let to = self.tmp.unused_name(&self.files).map_err(io)?;
@@ -47,14 +51,15 @@ impl Inner {
                     new.set_field(field, 0).map_err(io)?;
                 }
                 new.add(Field::Epoch, 1).map_err(io)?;
-                old.set_flag(RETIRING, true).map_err(io)?;
                 Ok(new)
             })?;
         locked.index = self.install(new);
         {
+            // What other threads write into the new folders at this moment stays pending.
             let mut pending = self.pending.lock().expect(POISON);
-            let failed = mem::take(&mut *pending).failed;
-            (pending.failed, pending.names, pending.index) = (failed, true, true);
+            let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(true);
+            pending.packs.retain(|_, pack| is_there(pack));
+            (pending.names, pending.index) = (true, true);
         }
         self.touches.lock().expect(POISON).clear();
         let given_up = mem::take(&mut *self.pool.lock().expect(POISON));

@@ -8,13 +8,14 @@ use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
 use super::layout::PackNumber;
-use super::pack::{OwnedPack, Pack, is_absent};
+use super::pack::{Claim, OwnedPack, Pack, is_absent};
 use super::slot::{Place, Slot, SlotKind};
 use super::table::Position;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
-use rustc_hash::FxHashSet;
+use crate::sys::RawFile;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -32,6 +33,17 @@ struct Moved {
     /// Where the content's slot pointed.
     content: Place,
     place: Place,
+    /// The pack of the copy, which has to be synced; `None` if nothing was copied.
+    to: Option<Arc<Pack>>,
+}
+
+/// What became of a binding in a pack that is being emptied.
+enum Fate {
+    Copied(Moved),
+    /// It was dead already, or was replaced or removed meanwhile.
+    Dead,
+    /// It could not be read.
+    Lost,
 }
 
 impl Inner {
@@ -39,17 +51,50 @@ impl Inner {
     /// another process holds is left alone.
     pub(super) fn empty_pack(&self, number: PackNumber) -> Result<bool> {
         let io = |e| self.error("empty a pack", e);
-        let Some(owned) = self.claim_to_empty(number).map_err(io)? else {
+        let owned = match self.claim_to_empty(number).map_err(io)? {
+            Claim::Pack(owned) => owned,
+            Claim::Foreign(lock) => return self.unlink_foreign(number, &*lock),
+            Claim::None => return Ok(false),
+        };
+        if let Err(e) = self.move_all(&owned.pack) {
+            // Of a failed sync the kernel speaks once; the next flush must hear of it.
+            self.pending.lock().expect(POISON).failed += 1;
+            return Err(e);
+        }
+        self.unlink_pack(&owned)
+    }
+
+    /// Unlinks a file that has a pack's name and is none: a pack whose header is damaged, or what
+    /// a process left that died while it made one. Slots that point there lead to nothing.
+    fn unlink_foreign(&self, number: PackNumber, file: &dyn RawFile) -> Result<bool> {
+        let io = |e| self.error("remove a file that is no pack", e);
+        let path = self.files.layout.pack(number);
+        let Some(locked) = self.locked_and_complete()? else {
             return Ok(false);
         };
-        self.move_all(&owned.pack)?;
-        self.unlink_pack(&owned)
+        let named = self.files.fs.stat(&path);
+        let own = file.meta().map_err(io)?;
+        // Where locks are files of their own, these say nothing of the pack.
+        if cfg!(unix) && !named.is_ok_and(|named| named.same_file(&own)) {
+            return Ok(false);
+        }
+        match self.files.fs.remove_file(&path) {
+            Err(e) if !is_absent(&e) => return Err(io(e)),
+            _ => {}
+        }
+        if cfg!(unix) {
+            let len = own.id.len;
+            locked.index.subtract(Field::DiskBytes, len).map_err(io)?;
+        }
+        locked.index.add(Field::Epoch, 1).map_err(io)?;
+        Ok(true)
     }
 
     /// Appends whatever the index finds in a pack elsewhere, makes it durable there, and only then
     /// retires the originals: at no moment is a binding or its content in one place that a power
-    /// cut may take, and never is it live in a place that the index does not know.
-    pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<()> {
+    /// cut may take, and never is it live in a place that the index does not know. Tells how many
+    /// bindings could not be read any more: they are misses now.
+    pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<u64> {
         let io = |e| self.error("move entries to another pack", e);
         let number = pack.number;
         let index = self.index();
@@ -66,8 +111,13 @@ impl Inner {
             })
             .map_err(io)?;
         let mut moved = Vec::new();
+        let mut lost = 0;
         for (at, slot) in keys {
-            moved.extend(self.move_binding(pack, at, &slot)?);
+            match self.move_binding(pack, at, &slot)? {
+                Fate::Copied(copy) => moved.push(copy),
+                Fate::Dead => {}
+                Fate::Lost => lost += 1,
+            }
         }
         let with_their_keys: FxHashSet<Place> = moved.iter().map(|m| m.content).collect();
         for slot in contents {
@@ -75,34 +125,39 @@ impl Inner {
                 moved.extend(self.rescue_content(pack, &slot)?);
             }
         }
-        self.sync_moved(pack)?;
+        // By number of the pack: what was pending may be another thread's flush's by now.
+        let packs = moved.iter().filter_map(|m| m.to.as_ref());
+        self.sync_moved(&packs.map(|to| (to.number, Arc::clone(to))).collect())?;
         for batch in moved.chunks(BATCH) {
             self.retire_originals(batch)?;
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// The pack, claimed: out of this handle's own pool, or by its lock.
-    fn claim_to_empty(&self, number: PackNumber) -> io::Result<Option<OwnedPack>> {
+    fn claim_to_empty(&self, number: PackNumber) -> io::Result<Claim> {
         let mut pool = self.pool.lock().expect(POISON);
         if let Some(i) = pool
             .iter()
             .position(|(owned, _)| owned.pack.number == number)
         {
-            return Ok(Some(pool.swap_remove(i).0));
+            return Ok(Claim::Pack(pool.swap_remove(i).0));
         }
         drop(pool);
         OwnedPack::claim(&self.files, number, self.limits.pack)
     }
 
     /// Appends the binding in `slot` elsewhere, with its payload.
-    fn move_binding(&self, pack: &Arc<Pack>, at: Position, slot: &Slot) -> Result<Option<Moved>> {
+    fn move_binding(&self, pack: &Arc<Pack>, at: Position, slot: &Slot) -> Result<Fate> {
         let io = |e| self.error("move an entry to another pack", e);
         let offset = slot.place.offset();
         let found = pack.envelope(self.check(), offset).map_err(io)?;
-        let Some((envelope, true)) = found else {
-            return self.drop_slot(at, slot).map(|()| None);
+        let Some((envelope, live)) = found else {
+            return self.drop_slot(at, slot).map(|()| Fate::Lost);
         };
+        if !live {
+            return self.drop_slot(at, slot).map(|()| Fate::Dead);
+        }
         let mut payload = None;
         if envelope.kind.carries_payload() {
             payload = pack
@@ -110,11 +165,12 @@ impl Inner {
                 .map_err(io)?;
             if payload.is_none() {
                 Counters::add(&self.counters.corrupt, 1);
-                return self.drop_slot(at, slot).map(|()| None);
+                return self.drop_slot(at, slot).map(|()| Fate::Lost);
             }
         }
         let bytes = payload.as_deref().unwrap_or_default();
-        self.copy(&envelope, bytes, pack, (slot.place, slot.place))
+        let copy = self.copy(&envelope, bytes, pack, (slot.place, slot.place))?;
+        Ok(copy.map_or(Fate::Dead, Fate::Copied))
     }
 
     /// Appends a copy of a binding, and binds it beside the original. A binding that was replaced
@@ -144,6 +200,7 @@ impl Inner {
             digest: envelope.digest,
             content,
             place,
+            to: Some(pack),
         }))
     }
 
@@ -157,6 +214,7 @@ impl Inner {
             digest,
             content,
             place,
+            ..
         } in moved
         {
             for (at, slot) in index
@@ -227,6 +285,7 @@ impl Inner {
                 digest,
                 content,
                 place: key_slot.place,
+                to: None,
             }));
         }
         let Some(payload) = pack.payload(offset, dead.length, &digest).map_err(io)? else {
@@ -258,7 +317,11 @@ impl Inner {
         for user in users {
             if let Some((_, envelope, true)) = self.envelope(user.place)? {
                 let same = envelope.digest == content.digest && envelope.length == content.length;
-                if same && matches!(envelope.kind, Kind::Shared | Kind::Object) {
+                let wanted = match content.kind {
+                    Kind::Object => Kind::Object,
+                    _ => Kind::Shared,
+                };
+                if same && envelope.kind == wanted {
                     return Ok(Some((user, envelope)));
                 }
             }
@@ -267,24 +330,12 @@ impl Inner {
     }
 
     /// Makes what was moved durable, and then the slots that point there.
-    fn sync_moved(&self, from: &Pack) -> Result<()> {
+    fn sync_moved(&self, moved: &FxHashMap<PackNumber, Arc<Pack>>) -> Result<()> {
         let io = |e| self.error("sync moved entries", e);
-        let packs: Vec<Arc<Pack>> = {
-            let pending = self.pending.lock().expect(POISON);
-            pending
-                .packs
-                .values()
-                .filter(|pack| pack.number != from.number)
-                .cloned()
-                .collect()
-        };
-        for pack in packs {
+        for pack in moved.values() {
             pack.sync().map_err(io)?;
         }
-        self.files
-            .fs
-            .sync_dir(&self.files.layout.packs())
-            .map_err(io)?;
+        self.sync_pack_names()?;
         self.index().sync().map_err(io)
     }
 
@@ -292,7 +343,9 @@ impl Inner {
     fn unlink_pack(&self, owned: &OwnedPack) -> Result<bool> {
         let io = |e| self.error("unlink a pack", e);
         let number = owned.pack.number;
-        let locked = self.locked()?;
+        let Some(locked) = self.locked_and_complete()? else {
+            return Ok(false);
+        };
         let mut needed = false;
         locked
             .index

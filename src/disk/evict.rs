@@ -11,7 +11,7 @@ use super::index::Index;
 use super::inner::{Inner, now};
 use super::layout::PackNumber;
 use super::object;
-use super::pack::list;
+use super::pack::{is_absent, list};
 use super::slot::{Slot, SlotKind};
 use super::survey::{Survey, Target};
 use super::table::Position;
@@ -22,6 +22,7 @@ use crate::stats::{Eviction, EvictionReason, Tier};
 use crate::sys::{Access, RawFile};
 use rustc_hash::FxHashSet;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -65,14 +66,21 @@ impl Inner {
             let Some(reason) = self.excess(&self.index()) else {
                 break;
             };
+            let before = self.index().field(Field::DiskBytes);
             let low = |limit: u64| u64::try_from(u128::from(limit) * u128::from(LOW_MARK) / 100);
             let target = Target {
                 bytes: low(self.limits.bytes).unwrap_or(u64::MAX),
                 entries: low(self.limits.entries).unwrap_or(u64::MAX),
             };
-            if let Some(report) = self.pass(Some((reason, target)))? {
+            let report = self.pass(Some((reason, target)))?;
+            // What is left is held by others, or is the newest entry alone.
+            let in_vain = report.is_none() && self.index().field(Field::DiskBytes) >= before;
+            if let Some(report) = report {
                 events::evicted(&report);
                 reports.push(report);
+            }
+            if in_vain {
+                break;
             }
         }
         Ok(reports)
@@ -101,13 +109,26 @@ impl Inner {
             return Ok(None);
         }
         let path = self.files.layout.eviction_lease();
-        let io = |e| Error::io("become the one who evicts", &path, e);
-        let file = match self.files.fs.open(&path, Access::Create) {
-            // The directory was deleted: there is nothing to evict.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(io)?,
+        self.lease(&path)
+            .map_err(|e| Error::io("become the one who evicts", &path, e))
+    }
+
+    /// The lock on the file at `path`, until it is dropped; `None` if another process has it. A
+    /// folder that is missing is made, what is no file makes way.
+    pub(super) fn lease(&self, path: &Path) -> io::Result<Option<Arc<dyn RawFile>>> {
+        let open = || self.files.fs.open(path, Access::Create);
+        let file = match open() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.files.fs.create_dir(&self.files.layout.builds())?;
+                open()?
+            }
+            Err(e) if is_absent(&e) => {
+                self.files.fs.remove_tree(path)?;
+                open()?
+            }
+            file => file?,
         };
-        Ok(file.try_lock().map_err(io)?.then_some(file))
+        Ok(file.try_lock()?.then_some(file))
     }
 
     /// Looks at every slot and every pack.
@@ -178,6 +199,7 @@ impl Inner {
         let io = |e| self.error("evict an entry", e);
         let (mut entries, mut bytes, mut oldest) = (0, 0, u64::MAX);
         for batch in victims.chunks(KEY_BATCH) {
+            let before = entries;
             let locked = self.locked()?;
             if !Arc::ptr_eq(&locked.index, surveyed) {
                 // The table was grown: the positions are those of another one. Next pass.
@@ -194,7 +216,10 @@ impl Inner {
                     oldest = oldest.min(slot.last_use);
                 }
             }
-            locked.index.add(Field::Evictions, entries).map_err(io)?;
+            locked
+                .index
+                .add(Field::Evictions, entries - before)
+                .map_err(io)?;
         }
         if entries == 0 {
             return Ok(None);
@@ -227,7 +252,9 @@ impl Inner {
     fn remove_dead_contents(&self) -> Result<()> {
         let io = |e| self.error("remove content that no key needs", e);
         loop {
-            let locked = self.locked()?;
+            let Some(locked) = self.locked_and_complete()? else {
+                return Ok(());
+            };
             let index = &locked.index;
             let survey = self.survey(index).map_err(io)?;
             let needed: FxHashSet<u32> = survey.keys.iter().map(|(_, slot)| slot.content).collect();
@@ -283,7 +310,7 @@ impl Inner {
             if live > 0 && self.index().field(Field::DiskBytes) <= target {
                 break;
             }
-            if Survey::cost(len, live) < len {
+            if live == 0 || Survey::cost(len, live) < len {
                 self.empty_pack(number)?;
             }
         }
@@ -316,7 +343,9 @@ impl Inner {
             return Err(io(e));
         }
         for batch in orphans.chunks(OBJECT_BATCH) {
-            let locked = self.locked()?;
+            let Some(locked) = self.locked_and_complete()? else {
+                return Ok(());
+            };
             for digest in batch {
                 let hash = locked.index.hash(digest.as_bytes());
                 if locked

@@ -5,10 +5,11 @@
 //! written anew elsewhere, or taken back.
 
 use super::counters::Counters;
-use super::envelope::Kind;
+use super::envelope::{Envelope, Kind};
+use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::object;
-use super::pack::Pack;
+use super::pack::{Pack, is_absent};
 use super::pending::Pending;
 use super::slot::{Slot, SlotKind};
 use crate::digest::Digest;
@@ -19,6 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's flush is poisoned: a thread panicked under it";
+
+/// An object that is evicted and put again all the time is synced this often before it fails.
+const TRIES: usize = 4;
 
 impl Inner {
     /// Makes everything that is pending durable.
@@ -67,7 +71,7 @@ impl Inner {
         let files = &self.files;
         let io = |e| Error::io("sync the cache directory", files.layout.base(), e);
         if !packs.is_empty() {
-            files.fs.sync_dir(&files.layout.packs()).map_err(io)?;
+            self.sync_pack_names()?;
         }
         if pending.names {
             let parents = files.layout.packs();
@@ -91,46 +95,95 @@ impl Inner {
         lost.map_or(Ok(()), Err)
     }
 
+    /// Makes the names of packs durable.
+    pub(super) fn sync_pack_names(&self) -> Result<()> {
+        let packs = self.files.layout.packs();
+        let io = |e| Error::io("sync the folder of packs", &packs, e);
+        match self.files.fs.sync_dir(&packs) {
+            Err(e) if is_absent(&e) => {
+                // In the middle of a clear, or deleted: there are no names to sync.
+                let _locked = self.locked()?;
+                super::create_directories(&self.files)?;
+                self.files.fs.sync_dir(&packs).map_err(io)
+            }
+            done => done.map_err(io),
+        }
+    }
+
     /// Syncs an object. If that fails it is written anew; if that fails too it is taken back.
     fn sync_object(&self, digest: &Digest) -> Result<()> {
         let action = "sync an artifact; it was taken back";
-        let failure = match object::sync(&self.files, digest) {
-            Ok(true) => return Ok(()),
-            // Evicted or removed meanwhile is no failure; deleted under a binding is.
-            Ok(false) if !self.is_bound(digest)? => return Ok(()),
-            Ok(false) => Error::new(ErrorKind::WriteFailed, action),
-            Err(e) => {
-                Counters::add(&self.counters.internal_errors, 1);
-                if object::rewrite(&self.files, &self.tmp, digest).is_ok() {
-                    return Ok(());
+        let path = self.files.layout.object(digest);
+        let io = |e| Error::io("sync an artifact", &path, e);
+        let mut failure = Error::new(ErrorKind::WriteFailed, action).with_path(&path);
+        for _ in 0..TRIES {
+            let mut is_damaged = false;
+            match object::sync(&self.files, digest) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(e) => {
+                    Counters::add(&self.counters.internal_errors, 1);
+                    if object::rewrite(&self.files, &self.tmp, digest).is_ok() {
+                        return Ok(());
+                    }
+                    is_damaged = true;
+                    failure = Error::io(action, &path, e);
                 }
-                Error::io(action, self.files.layout.object(digest), e)
             }
-        };
-        let locked = self.locked()?;
-        let tag = locked.index.hash(digest.as_bytes()).tag(SlotKind::Content);
-        self.take_back(&locked, |slot| match slot.kind {
-            SlotKind::Key => slot.content == tag,
-            SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
-        })?;
-        // Nothing is bound to it any more; if it stays it is swept.
-        object::unlink(&self.files, digest).ok();
+            let locked = self.locked()?;
+            // Whoever removes an object holds the lock: seen from here it is there, or it was
+            // removed, or a stranger deleted it.
+            if !is_damaged && object::exists(&self.files, digest).map_err(io)? {
+                continue;
+            }
+            // Evicted or removed meanwhile is no failure; deleted under a binding is.
+            if !is_damaged && !self.is_bound(&locked.index, digest)? {
+                return Ok(());
+            }
+            let tag = locked.index.hash(digest.as_bytes()).tag(SlotKind::Content);
+            let is_lost = |slot: &Slot| match slot.kind {
+                SlotKind::Key => slot.content == tag,
+                SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
+            };
+            self.take_back(&locked, Some(digest), is_lost)?;
+            // Nothing is bound to it any more; if it stays it is swept.
+            object::unlink(&self.files, digest).ok();
+            break;
+        }
         Err(failure)
     }
 
-    fn is_bound(&self, digest: &Digest) -> Result<bool> {
-        let index = self.index();
+    /// Whether a key is bound to the content.
+    fn is_bound(&self, index: &Index, digest: &Digest) -> Result<bool> {
+        let io = |e| self.error("look for a content", e);
         let tag = index.hash(digest.as_bytes()).tag(SlotKind::Content);
-        let mut bound = false;
+        let mut users = Vec::new();
         index
-            .for_each(|_, slot| bound |= slot.kind == SlotKind::Key && slot.content == tag)
-            .map_err(|e| self.error("look for a content", e))?;
-        Ok(bound)
+            .for_each(|_, slot| {
+                if slot.kind == SlotKind::Key && slot.content == tag {
+                    users.push(slot.place);
+                }
+            })
+            .map_err(io)?;
+        for place in users {
+            let found = self.envelope(place).map_err(io)?;
+            if found.is_some_and(|(_, e, live)| live && e.digest == *digest) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Un-publishes whatever `is_lost` says of: its keys are misses from now on. Older bindings of
     /// these keys go as well, for nobody may see an older value after a newer one.
-    fn take_back(&self, locked: &Locked<'_>, is_lost: impl Fn(&Slot) -> bool) -> Result<()> {
+    ///
+    /// With a digest, only what has that one: a slot tells no more than a part of it.
+    fn take_back(
+        &self,
+        locked: &Locked<'_>,
+        digest: Option<&Digest>,
+        is_lost: impl Fn(&Slot) -> bool,
+    ) -> Result<()> {
         let index = &locked.index;
         let io = |e| self.error("take back what could not be synced", e);
         let mut lost = Vec::new();
@@ -143,6 +196,10 @@ impl Inner {
             .map_err(io)?;
         for (at, slot) in lost {
             let found = self.envelope(slot.place).map_err(io)?;
+            let is_other = |other: &Envelope| digest.is_some_and(|d| *d != other.digest);
+            if found.as_ref().is_some_and(|(_, e, _)| is_other(e)) {
+                continue;
+            }
             match found.filter(|_| slot.kind == SlotKind::Key) {
                 Some((_, envelope, true)) => {
                     self.unbind(index, &envelope.key, false).map_err(io)?;
@@ -172,20 +229,18 @@ impl Inner {
             .lock()
             .expect(POISON)
             .retain(|(owned, _)| owned.pack.number != pack.number);
-        // With the original gone there is nothing that could come back.
-        let moved = if named {
-            self.empty_pack(pack.number)
-        } else {
-            Ok(false)
-        };
-        if matches!(moved, Ok(true)) {
-            return Ok(());
-        }
         match self.move_all(pack) {
-            Ok(()) => Ok(()),
+            Ok(0) => Ok(()),
+            Ok(_) => Err(failure.unwrap_or_else(|| {
+                Error::new(
+                    ErrorKind::WriteFailed,
+                    "sync a pack; entries in it were lost",
+                )
+                .with_path(self.files.layout.pack(pack.number))
+            })),
             Err(e) => {
                 let locked = self.locked()?;
-                self.take_back(&locked, |slot| slot.place.pack() == pack.number)?;
+                self.take_back(&locked, None, |slot| slot.place.pack() == pack.number)?;
                 Err(failure.unwrap_or(e))
             }
         }
@@ -211,7 +266,7 @@ impl Inner {
     }
 
     /// Marks bindings dead that newer, now durable ones replaced.
-    fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
+    pub(super) fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
         let io = |e| self.error("retire a replaced entry", e);
         // The newest binding may be another process's, which nobody has synced yet.
         let mut newest: FxHashMap<Fingerprint, u64> = FxHashMap::default();

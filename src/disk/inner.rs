@@ -26,6 +26,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 /// A handle that only misses looks at the index's path this often, to see that it was replaced.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A get looks this often: where something was found damaged or moved away, what is beside it or
+/// where it went is served.
+const LOOKS: usize = 6;
+/// Two full buckets are a reason to grow a table that has more than this many slots a bucket.
+const CROWDED: u64 = 4;
 /// Open packs that nobody asks for are dropped when there are more than this.
 const OPEN_PACKS: usize = 1024;
 
@@ -187,12 +192,26 @@ impl Inner {
         })
     }
 
+    /// The lock, for whoever removes what no slot names; `None` while the index is being rebuilt,
+    /// for then it does not name everything.
+    pub(super) fn locked_and_complete(&self) -> Result<Option<Locked<'_>>> {
+        let locked = self.locked()?;
+        let complete = !locked.index.has_flag(REBUILDING);
+        Ok(complete.then_some(locked))
+    }
+
     /// The index at the path, made if it is missing. The caller holds the lock.
     fn current_index(&self) -> Result<Arc<Index>> {
         let path = self.files.layout.index();
         let index = self.index();
         let named = self.files.fs.stat(&path);
         if named.as_ref().is_ok_and(|named| index.is(named)) {
+            if index.has_flag(RETIRING) {
+                // Whoever was about to replace it died, for the lock is ours.
+                index
+                    .set_flag(RETIRING, false)
+                    .map_err(|e| Error::io("take a mark off the index", &path, e))?;
+            }
             return Ok(index);
         }
         super::create_directories(&self.files)?;
@@ -207,6 +226,8 @@ impl Inner {
     pub(super) fn install(&self, index: Index) -> Arc<Index> {
         let index = Arc::new(index);
         *self.index.write().expect(POISON) = Arc::clone(&index);
+        // Whoever put it there may have died before its name was durable.
+        self.pending.lock().expect(POISON).names = true;
         self.drop_gone_packs();
         index
     }
@@ -244,10 +265,34 @@ impl Inner {
             .map_err(|e| Error::io("write the index", self.files.layout.index(), e))
     }
 
-    /// Doubles the table. The caller holds the lock.
-    pub(super) fn grow(&self, locked: &mut Locked<'_>) -> Result<()> {
+    /// Doubles the table if it is as loaded as its header says. The caller holds the lock.
+    pub(super) fn grow_if_loaded(&self, locked: &mut Locked<'_>) -> Result<()> {
+        self.recount_slots(&locked.index)?;
+        if !locked.index.is_loaded() {
+            return Ok(());
+        }
         let buckets = locked.index.buckets().saturating_mul(2);
         self.copy_index(locked, buckets, 0)
+    }
+
+    /// Makes room where two buckets are full. The caller holds the lock.
+    ///
+    /// A table with few slots has full buckets only by damage or malice: it is written anew
+    /// without what does not belong, but does not grow.
+    pub(super) fn make_room(&self, locked: &mut Locked<'_>) -> Result<()> {
+        let used = self.recount_slots(&locked.index)?;
+        let buckets = locked.index.buckets();
+        let doubled = u64::from(used > buckets.saturating_mul(CROWDED)) + 1;
+        self.copy_index(locked, buckets.saturating_mul(doubled), 0)
+    }
+
+    /// The count of slots in the header is a hint, which damage must not turn into a huge table.
+    fn recount_slots(&self, index: &Index) -> Result<u64> {
+        let io = |e| Error::io("count the slots of the index", self.files.layout.index(), e);
+        let mut used = 0;
+        index.for_each(|_, _| used += 1).map_err(io)?;
+        index.set_field(Field::Used, used).map_err(io)?;
+        Ok(used)
     }
 
     /// Writes the table anew, with at least `buckets` buckets and with `flag` set. The caller
@@ -260,25 +305,34 @@ impl Inner {
     ) -> Result<()> {
         let old = Arc::clone(&locked.index);
         let io = |e| Error::io("copy the index", self.files.layout.index(), e);
-        let table = loop {
+        let largest = buckets.saturating_mul(4);
+        let (table, used) = loop {
             let too_large = || io(io::ErrorKind::OutOfMemory.into());
             let mut table = HeapTable::new(buckets).ok_or_else(too_large)?;
-            let mut fits = true;
-            old.for_each(|_, slot| fits &= table.insert(&slot))
-                .map_err(io)?;
-            if fits {
-                break table;
+            let (mut used, mut left_out) = (0, 0_u64);
+            old.for_each(|at, slot| {
+                // Only damage puts a slot where nobody looks for it.
+                if !slot.hash.buckets(old.buckets()).contains(&at.bucket) {
+                } else if table.insert(&slot) {
+                    used += 1;
+                } else {
+                    left_out += 1;
+                }
+            })
+            .map_err(io)?;
+            // No table is large enough for slots that are all alike: some of these are left out.
+            if left_out == 0 || buckets >= largest {
+                break (table, used);
             }
             buckets = buckets.saturating_mul(2);
         };
         let flags = old.field(Field::Flags) & !RETIRING | flag;
-        self.replace_index(locked, buckets, flags, Some(&table))
+        self.replace_index(locked, buckets, flags, Some(&table))?;
+        locked.index.set_field(Field::Used, used).map_err(io)
     }
 
     /// Puts a table with the totals of the old one in its place. The caller holds the lock.
     ///
-    /// The old one is marked after the rename, so that a failure before it changes nothing; a
-    /// process that dies in between leaves readers to find out by time, and by their misses.
     pub(super) fn replace_index(
         &self,
         locked: &mut Locked<'_>,
@@ -296,7 +350,6 @@ impl Inner {
             table,
             totals,
         })?;
-        old.set_flag(RETIRING, true).map_err(io)?;
         self.files
             .fs
             .sync_dir(self.files.layout.base())
@@ -309,8 +362,13 @@ impl Inner {
     pub(super) fn drop_gone_packs(&self) {
         let epoch = self.index().field(Field::Epoch);
         if self.epoch.swap(epoch, Ordering::Relaxed) != epoch {
+            let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(false);
             let mut packs = self.packs.write().expect(POISON);
-            packs.retain(|_, pack| pack.is_named(&self.files).unwrap_or(false));
+            packs.retain(|_, pack| is_there(pack));
+            drop(packs);
+            // A clear that was killed leaves claimed packs aside, where nobody finds what is put.
+            let mut pool = self.pool.lock().expect(POISON);
+            pool.retain(|(owned, _)| is_there(&owned.pack));
         }
     }
 
@@ -384,35 +442,29 @@ impl Inner {
 
     /// The entry under `key` and its slot, verified.
     pub(super) fn get(&self, key: &Fingerprint) -> Result<Option<(Artifact, Binding)>> {
-        let index = self.live_index()?;
-        let found = self
-            .look(&index, key)
-            .map_err(|e| self.error("look up a key", e))?;
-        let (damaged, doubtful) = match found {
-            Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
-            Look::Corrupt(binding) => (Some(binding), true),
-            Look::Gone => (None, true),
-            Look::Nothing => (None, false),
-        };
-        if let Some(binding) = damaged {
-            self.quarantine(&binding);
-            return Ok(None);
-        }
-        if !doubtful && !self.is_time_to_look() {
-            return Ok(None);
-        }
-        // It may have moved, or another index may be at the path: once more.
-        self.epoch.store(u64::MAX, Ordering::Relaxed);
-        let index = self.refresh()?;
-        self.drop_gone_packs();
-        match self
-            .look(&index, key)
-            .map_err(|e| self.error("look up a key", e))?
-        {
-            Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
-            Look::Corrupt(binding) => self.quarantine(&binding),
-            Look::Gone => self.forget_stale(key),
-            Look::Nothing => {}
+        let mut index = self.live_index()?;
+        let mut looked_again = false;
+        for _ in 0..LOOKS {
+            let found = self.look(&index, key);
+            let go_on = match found.map_err(|e| self.error("look up a key", e))? {
+                Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
+                // An older binding, which a flush made durable, may be beside what a power cut
+                // left of a newer one.
+                Look::Corrupt(binding) => self.quarantine(&binding),
+                Look::Gone if looked_again => self.forget_stale(key),
+                Look::Nothing if looked_again || !self.is_time_to_look() => false,
+                // It may have moved, or another index may be at the path: once more.
+                Look::Gone | Look::Nothing => {
+                    looked_again = true;
+                    self.epoch.store(u64::MAX, Ordering::Relaxed);
+                    index = self.refresh()?;
+                    self.drop_gone_packs();
+                    true
+                }
+            };
+            if !go_on {
+                break;
+            }
         }
         Ok(None)
     }
@@ -489,15 +541,17 @@ impl Inner {
         })
     }
 
-    /// Sees to it that damaged content is not found again. Best effort, and counted.
-    fn quarantine(&self, binding: &Binding) {
+    /// Sees to it that damaged content is not found again; tells whether it did. Best effort, and
+    /// counted.
+    fn quarantine(&self, binding: &Binding) -> bool {
         Counters::add(&self.counters.corrupt, 1);
         events::corrupt(
             &self.files.layout.pack(binding.slot.place.pack()),
             "content",
         );
-        let Ok(locked) = self.locked() else { return };
-        let digest = binding.envelope.digest;
+        let Ok(locked) = self.locked() else {
+            return false;
+        };
         let done = (|| -> io::Result<()> {
             locked.index.add(Field::Corrupt, 1)?;
             // Only if it is still there: another process may have healed it meanwhile.
@@ -511,34 +565,53 @@ impl Inner {
             if !matches!(self.load(&locked.index, binding)?, Content::Corrupt) {
                 return Ok(());
             }
-            binding.pack.mark_dead(binding.slot.place.offset())?;
-            self.clear_slot(&locked.index, binding.at, &binding.slot, true)?;
-            if let Some((at, slot, _, _)) = self.content(&locked.index, &digest)? {
-                self.clear_slot(&locked.index, at, &slot, false)?;
-            }
-            if binding.envelope.kind == Kind::Object && object::unlink(&self.files, &digest)? {
-                let freed = object::allocated(binding.envelope.length);
-                locked.index.subtract(Field::DiskBytes, freed)?;
-            }
-            Ok(())
+            self.drop_binding(&locked.index, binding)?;
+            self.drop_content(&locked.index, binding)
         })();
         if done.is_err() {
             Counters::add(&self.counters.internal_errors, 1);
         }
+        done.is_ok()
     }
 
-    /// Clears slots of `key` that lead to nothing, under the lock and after a second look.
-    pub(super) fn forget_stale(&self, key: &Fingerprint) {
-        let Ok(locked) = self.locked() else { return };
+    /// Drops the damaged content of a binding, unless an equal copy elsewhere is what others share.
+    fn drop_content(&self, index: &Index, binding: &Binding) -> io::Result<()> {
+        let Envelope { kind, digest, .. } = binding.envelope;
+        if let Some((at, slot, _, _)) = self.content(index, &digest)? {
+            if kind != Kind::Inline || slot.place == binding.slot.place {
+                self.clear_slot(index, at, &slot, false)?;
+            }
+        }
+        if kind == Kind::Object && object::unlink(&self.files, &digest)? {
+            let freed = object::allocated(binding.envelope.length);
+            index.subtract(Field::DiskBytes, freed)?;
+        }
+        Ok(())
+    }
+
+    /// Ends one binding; older ones of its key stay.
+    fn drop_binding(&self, index: &Index, binding: &Binding) -> io::Result<()> {
+        let others = self.bindings(index, &binding.envelope.key)?.live;
+        let unbinds = others.iter().all(|other| other.at == binding.at);
+        binding.pack.mark_dead(binding.slot.place.offset())?;
+        self.pending.lock().expect(POISON).add_pack(&binding.pack);
+        self.clear_slot(index, binding.at, &binding.slot, unbinds)
+    }
+
+    /// Clears slots of `key` that lead to nothing, under the lock and after a second look; tells
+    /// whether it did.
+    pub(super) fn forget_stale(&self, key: &Fingerprint) -> bool {
+        let Ok(locked) = self.locked() else {
+            return false;
+        };
         let done = (|| -> io::Result<()> {
             let found = self.bindings(&locked.index, key)?;
             for (i, (at, slot)) in found.stale.into_iter().enumerate() {
                 self.clear_slot(&locked.index, at, &slot, found.live.is_empty() && i == 0)?;
             }
-            for binding in found.live {
-                if matches!(self.load(&locked.index, &binding)?, Content::Gone) {
-                    binding.pack.mark_dead(binding.slot.place.offset())?;
-                    self.clear_slot(&locked.index, binding.at, &binding.slot, true)?;
+            if let Some(newest) = found.live.last() {
+                if matches!(self.load(&locked.index, newest)?, Content::Gone) {
+                    self.drop_binding(&locked.index, newest)?;
                 }
             }
             Ok(())
@@ -546,6 +619,32 @@ impl Inner {
         if done.is_err() {
             Counters::add(&self.counters.internal_errors, 1);
         }
+        done.is_ok()
+    }
+
+    /// Ends the newest bindings of `key` until one is left whose content is whole, for a rebuild:
+    /// only a whole one may put an end to what is older.
+    pub(super) fn drop_torn(&self, key: &Fingerprint) -> io::Result<()> {
+        for _ in 0..LOOKS {
+            let index = self.index();
+            let Some(newest) = self.bindings(&index, key)?.live.pop() else {
+                break;
+            };
+            if matches!(self.load(&index, &newest)?, Content::Artifact(_))
+                || newest.envelope.kind == Kind::Namespace
+            {
+                break;
+            }
+            let locked = self.locked().map_err(super::bind::into_io)?;
+            // Only if it is still the newest, and torn: it may have been healed meanwhile.
+            let now = self.bindings(&locked.index, key)?.live.pop();
+            if let Some(now) = now.filter(|now| now.slot.place == newest.slot.place) {
+                if !matches!(self.load(&locked.index, &now)?, Content::Artifact(_)) {
+                    self.drop_binding(&locked.index, &now)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes: empties a slot and corrects the totals. The caller holds the lock, and says whether
@@ -638,14 +737,24 @@ pub(super) fn publish_index(
         }
         index.sync()?;
     }
-    let path = files.layout.index();
-    match files.fs.rename(temp.path(), &path) {
-        Err(_) if files.fs.stat(&path).is_ok_and(|meta| meta.is_dir) => {
-            files.fs.remove_tree(&path)?;
-            files.fs.rename(temp.path(), &path)?;
-        }
-        done => done?,
+    // Marked before it loses its name: were it marked afterwards, a process that dies in between
+    // would leave readers with it for as long as they find what they look for.
+    if let Some(old) = new.totals {
+        old.set_flag(RETIRING, true)?;
     }
+    let path = files.layout.index();
+    let renamed = match files.fs.rename(temp.path(), &path) {
+        Err(_) if files.fs.stat(&path).is_ok_and(|meta| meta.is_dir) => files
+            .fs
+            .remove_tree(&path)
+            .and_then(|()| files.fs.rename(temp.path(), &path)),
+        done => done,
+    };
+    if let (Err(_), Some(old)) = (&renamed, new.totals) {
+        // If this fails too, the next who takes the lock does it.
+        old.set_flag(RETIRING, false).ok();
+    }
+    renamed?;
     tmp.published(temp);
     Ok(index)
 }

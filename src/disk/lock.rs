@@ -116,7 +116,6 @@ fn take(
                 return Ok(file);
             }
             file = open(fs, layout).map_err(io)?;
-            continue;
         }
         if Instant::now() >= deadline {
             return Err(timeout(layout));

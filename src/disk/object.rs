@@ -197,8 +197,13 @@ pub(super) fn sync(files: &Files, digest: &Digest) -> io::Result<bool> {
         return Ok(false);
     };
     file.sync()?;
-    files.fs.sync_dir(&files.layout.object_dir(digest))?;
-    files.fs.sync_dir(&files.layout.objects())?;
+    for dir in [files.layout.object_dir(digest), files.layout.objects()] {
+        match files.fs.sync_dir(&dir) {
+            // Cleared meanwhile.
+            Err(e) if is_absent(&e) => return Ok(false),
+            done => done?,
+        }
+    }
     Ok(true)
 }
 

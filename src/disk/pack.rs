@@ -287,6 +287,18 @@ pub(super) struct OwnedPack {
     /// No more than this many bytes.
     limit: u64,
     buffer: Vec<u8>,
+    /// Who took the lock: a forked child must not give up what its parent relies on.
+    process: u32,
+}
+
+/// What claiming a pack found.
+#[derive(Debug)]
+pub(super) enum Claim {
+    Pack(OwnedPack),
+    /// A file with the name of a pack that is none, and its lock.
+    Foreign(Arc<dyn RawFile>),
+    /// Somebody holds it, or it is gone.
+    None,
 }
 
 impl OwnedPack {
@@ -311,14 +323,7 @@ impl OwnedPack {
                 .and_then(|()| Pack::from_file(files, number, Arc::clone(&file)));
             match done {
                 Ok(Some(pack)) => {
-                    let end = PACK_HEADER as u64;
-                    return Ok(Self {
-                        pack,
-                        lock,
-                        end,
-                        limit,
-                        buffer: Vec::new(),
-                    });
+                    return Ok(Self::new(pack, lock, (PACK_HEADER as u64, limit)));
                 }
                 Ok(None) => return Err(io::ErrorKind::InvalidData.into()),
                 Err(e) => {
@@ -330,33 +335,39 @@ impl OwnedPack {
         }
     }
 
-    /// Claims an existing pack; `None` if somebody holds it or it is gone or no pack.
-    pub(super) fn claim(files: &Files, number: PackNumber, limit: u64) -> io::Result<Option<Self>> {
+    /// Claims an existing pack.
+    pub(super) fn claim(files: &Files, number: PackNumber, limit: u64) -> io::Result<Claim> {
         let path = files.layout.pack(number);
         let file = match files.fs.open(&path, Access::Write) {
             Ok(file) => file,
-            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) if is_absent(&e) => return Ok(Claim::None),
             Err(e) => return Err(e),
         };
         let lock = lock_of(files, number, &file)?;
         if !lock.try_lock()? {
-            return Ok(None);
+            return Ok(Claim::None);
         }
-        // It may have been unlinked between open and lock.
         let Some(pack) = Pack::from_file(files, number, file)? else {
-            return Ok(None);
+            return Ok(Claim::Foreign(lock));
         };
-        if !pack.is_named(files)? {
-            return Ok(None);
-        }
         let end = pack.len()?.next_multiple_of(ALIGN);
-        Ok(Some(Self {
+        let owned = Self::new(pack, lock, (end, limit));
+        // It may have been unlinked between open and lock.
+        if !owned.pack.is_named(files)? {
+            return Ok(Claim::None);
+        }
+        Ok(Claim::Pack(owned))
+    }
+
+    fn new(pack: Arc<Pack>, lock: Arc<dyn RawFile>, (end, limit): (u64, u64)) -> Self {
+        Self {
             pack,
             lock,
             end,
             limit,
             buffer: Vec::new(),
-        }))
+            process: std::process::id(),
+        }
     }
 
     /// Whether a record of `len` bytes still fits.
@@ -388,6 +399,9 @@ impl OwnedPack {
 
 impl Drop for OwnedPack {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            return;
+        }
         // The file stays open for readers, so the lock has to be given up by hand. If that fails
         // the pack stays claimed until the process ends: nobody waits for it.
         self.lock.unlock().ok();

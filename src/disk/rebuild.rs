@@ -7,13 +7,15 @@
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind, record_len};
 use super::header::{Field, REBUILDING};
+use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::object;
 use super::pack::{Pack, list};
+use super::pending::Pending;
 use super::slot::{Allocated, Place, Slot, SlotKind};
 use crate::error::{Error, Result};
-use crate::sys::Access;
-use std::collections::BTreeMap;
+use crate::fingerprint::Fingerprint;
+use rustc_hash::FxHashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +26,8 @@ const BATCH: usize = 256;
 /// How long to wait before looking whether the other process has finished.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Bindings that newer ones replaced, by place.
-type Replaced = BTreeMap<Place, Arc<Pack>>;
+/// Keys that have several bindings.
+type Replaced = FxHashSet<Fingerprint>;
 
 impl Inner {
     /// Rebuilds the index if it is marked so and nobody else is at it; otherwise waits a moment.
@@ -42,14 +44,16 @@ impl Inner {
     pub(super) fn rebuild(&self, stop: &AtomicBool) -> Result<bool> {
         let path = self.files.layout.rebuild_lease();
         let io = |e| Error::io("rebuild the index", &path, e);
-        let lease = match self.files.fs.open(&path, Access::Create) {
+        let _lease = match self.lease(&path) {
+            // The directory was deleted.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-            lease => lease.map_err(io)?,
+            lease => match lease.map_err(io)? {
+                Some(lease) => lease,
+                None => return Ok(false),
+            },
         };
-        if !lease.try_lock().map_err(io)? {
-            return Ok(false);
-        }
-        if !self.refresh()?.has_flag(REBUILDING) {
+        let begun = self.refresh()?;
+        if !begun.has_flag(REBUILDING) {
             return Ok(true);
         }
         let packs = list(&self.files).map_err(io)?;
@@ -64,24 +68,29 @@ impl Inner {
         if !packs.is_empty() {
             self.raise_generation(&self.locked()?, floor).map_err(io)?;
         }
-        let mut replaced = Replaced::new();
+        let mut replaced = Replaced::default();
         for (number, _) in packs {
             let Some(pack) = self.pack(number).map_err(io)? else {
                 continue;
             };
-            if !self.rebuild_pack(&pack, stop, &mut replaced)? {
+            if !self.rebuild_pack(&pack, (&begun, stop), &mut replaced)? {
                 return Ok(false);
             }
         }
-        self.finish_rebuild(&replaced)?;
-        Ok(true)
+        self.finish_rebuild(&begun, replaced)
     }
 
-    /// Inserts what is in one pack; `false` if `stop` was set.
+    /// Whether `now` is the table that a rebuild began with, or that table grown, which keeps the
+    /// seed. Another one was begun after the index was lost once more: it has to be filled anew.
+    fn is_same(begun: &Index, now: &Index) -> bool {
+        begun.seed() == now.seed()
+    }
+
+    /// Inserts what is in one pack; `false` if `stop` was set or the index was lost again.
     fn rebuild_pack(
         &self,
         pack: &Arc<Pack>,
-        stop: &AtomicBool,
+        (begun, stop): (&Index, &AtomicBool),
         replaced: &mut Replaced,
     ) -> Result<bool> {
         let io = |e| self.error("read a pack", e);
@@ -95,8 +104,8 @@ impl Inner {
                 return Ok(false);
             }
             let mut locked = self.locked()?;
-            if !locked.index.has_flag(REBUILDING) {
-                return Ok(true);
+            if !Self::is_same(begun, &locked.index) {
+                return Ok(false);
             }
             if !pack.is_named(&self.files).map_err(io)? {
                 return Ok(true);
@@ -109,7 +118,7 @@ impl Inner {
                         .map_err(io)?
                         .is_some_and(|e| e.1);
                 let place = Place::new(pack.number, *offset);
-                self.reinsert(&mut locked, (pack, place), envelope, live, replaced)?;
+                self.reinsert(&mut locked, place, envelope, live, replaced)?;
             }
         }
         Ok(true)
@@ -118,7 +127,7 @@ impl Inner {
     fn reinsert(
         &self,
         locked: &mut Locked<'_>,
-        (pack, place): (&Arc<Pack>, Place),
+        place: Place,
         envelope: &Envelope,
         live: bool,
         replaced: &mut Replaced,
@@ -137,13 +146,8 @@ impl Inner {
         if found.live.iter().any(|binding| binding.slot.place == place) {
             return Ok(());
         }
-        for binding in &found.live {
-            if binding.envelope.generation < envelope.generation {
-                replaced.insert(binding.slot.place, Arc::clone(&binding.pack));
-            } else {
-                replaced.insert(place, Arc::clone(pack));
-                return Ok(());
-            }
+        if !found.live.is_empty() {
+            replaced.insert(envelope.key);
         }
         let slot = Self::slot_of(&locked.index, envelope, place);
         self.insert(locked, &slot)
@@ -190,39 +194,24 @@ impl Inner {
     }
 
     /// Retires what was replaced, corrects the totals, and takes the flag away.
-    fn finish_rebuild(&self, replaced: &Replaced) -> Result<()> {
+    fn finish_rebuild(&self, begun: &Index, replaced: Replaced) -> Result<bool> {
         let io = |e| self.error("rebuild the index", e);
-        if !replaced.is_empty() {
-            // What replaced them is durable before they are marked.
-            for (number, _) in list(&self.files).map_err(io)? {
-                if let Some(pack) = self.pack(number).map_err(io)? {
-                    pack.sync().map_err(io)?;
-                }
-            }
+        for key in &replaced {
+            self.drop_torn(key)
+                .map_err(|e| super::bind::into_error(e, self))?;
         }
-        for (place, pack) in replaced {
-            let locked = self.locked()?;
-            let found = pack.envelope(self.check(), place.offset()).map_err(io)?;
-            let Some((envelope, true)) = found else {
-                continue;
-            };
-            let bindings = self.bindings(&locked.index, &envelope.key).map_err(io)?;
-            // What replaced it was removed meanwhile? Then so was this: `remove` waits for us.
-            let last = bindings.live.last().map(|binding| binding.slot.place);
-            if last == Some(*place) {
-                continue;
-            }
-            pack.mark_dead(place.offset()).map_err(io)?;
-            for binding in bindings.live.iter().filter(|b| b.slot.place == *place) {
-                self.clear_slot(&locked.index, binding.at, &binding.slot, false)
-                    .map_err(io)?;
-            }
-        }
-        for pack in replaced.values() {
-            pack.sync().map_err(io)?;
+        let mut pending = Pending {
+            rebound: replaced,
+            ..Pending::default()
+        };
+        if !pending.rebound.is_empty() {
+            self.bury_replaced(&mut pending)?;
         }
         self.recount()?;
         let locked = self.locked()?;
+        if !Self::is_same(begun, &locked.index) {
+            return Ok(false);
+        }
         locked.index.sync().map_err(io)?;
         locked.index.set_flag(REBUILDING, false).map_err(io)?;
         drop(locked);
@@ -230,6 +219,6 @@ impl Inner {
             Counters::add(&self.counters.internal_errors, 1);
             return Err(e);
         }
-        Ok(())
+        Ok(true)
     }
 }

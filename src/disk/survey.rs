@@ -3,7 +3,7 @@
 //! Pure arithmetic over slots and file sizes, so that the choice of victims can be tested alone.
 
 use super::layout::PackNumber;
-use super::slot::{Slot, SlotKind};
+use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::Position;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -96,7 +96,13 @@ impl Survey {
             .iter()
             .filter(|(_, slot)| slot.content != 0)
             .collect();
-        order.sort_unstable_by_key(|(_, slot)| slot.last_use);
+        // An older binding beside a newer one goes and stays with it.
+        let mut used: FxHashMap<SlotHash, u64> = FxHashMap::default();
+        for (_, slot) in &order {
+            let last = used.entry(slot.hash).or_default();
+            *last = slot.last_use.max(*last);
+        }
+        order.sort_unstable_by_key(|(_, slot)| (used.get(&slot.hash), slot.hash.0));
         let newest = order.pop().map(|(_, slot)| slot.hash);
         let mut users: FxHashMap<u32, u64> = FxHashMap::default();
         let mut bindings: FxHashMap<u64, u64> = FxHashMap::default();

@@ -96,13 +96,13 @@ pub(super) struct HeapTable {
 }
 
 impl HeapTable {
-    /// An empty table; `None` if it does not fit the address space.
+    /// An empty table; `None` if there is no memory for it.
     pub(super) fn new(buckets: u64) -> Option<Self> {
-        let words = usize::try_from(buckets).ok()?.checked_mul(BUCKET_WORDS)?;
-        Some(Self {
-            words: vec![0; words],
-            buckets,
-        })
+        let len = usize::try_from(buckets).ok()?.checked_mul(BUCKET_WORDS)?;
+        let mut words = Vec::new();
+        words.try_reserve_exact(len).ok()?;
+        words.resize(len, 0);
+        Some(Self { words, buckets })
     }
 
     fn tags_used(&self, bucket: u64) -> usize {

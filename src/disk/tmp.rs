@@ -53,7 +53,13 @@ impl TempFolder {
 
     /// A name in the folder that nothing has.
     pub(super) fn unused_name(&self, files: &Files) -> io::Result<PathBuf> {
-        Ok(self.path(files)?.join(hex::text(&random_bytes()[..8])))
+        let mut folder = self.path(files)?;
+        if files.fs.stat(&folder).is_err() {
+            // Somebody deleted it.
+            self.0.lock().expect(POISON).take();
+            folder = self.path(files)?;
+        }
+        Ok(folder.join(hex::text(&random_bytes()[..8])))
     }
 
     /// Tells that a file was renamed, so that there is nothing to remove.
