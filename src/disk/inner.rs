@@ -26,6 +26,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 /// A handle that only misses looks at the index's path this often, to see that it was replaced.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A look-up of a key that is changed all the while looks this often before it takes what it sees.
+const SETTLING_LOOKS: usize = 16;
 /// Open packs that nobody asks for are dropped when there are more than this.
 const OPEN_PACKS: usize = 1024;
 
@@ -81,6 +83,24 @@ pub(super) struct Bindings {
     /// By generation, the newest last.
     pub(super) live: Vec<Binding>,
     pub(super) stale: Vec<(Position, Slot)>,
+}
+
+impl Bindings {
+    /// Where the slots are and where they lead, and which of them are alive.
+    fn places(&self) -> impl Iterator<Item = (Position, Place, bool)> {
+        let live = self.live.iter().map(|b| (b.at, b.slot.place, true));
+        live.chain(self.stale.iter().map(|(at, slot)| (*at, slot.place, false)))
+    }
+
+    /// Whether `slots` are among the live ones.
+    fn has_all(&self, slots: &[(Position, Slot)]) -> bool {
+        let is_live = |at: Position, place| {
+            self.live
+                .iter()
+                .any(|b| (b.at, b.slot.place) == (at, place))
+        };
+        slots.iter().all(|(at, slot)| is_live(*at, slot.place))
+    }
 }
 
 /// The lock of the directory, held, with the index that is at the path.
@@ -364,6 +384,38 @@ impl Inner {
         Ok(found)
     }
 
+    /// The bindings of `key` at one moment, for who does not hold the lock.
+    ///
+    /// Bindings are looked at one after the other, while a flush or a removal may bury them, the
+    /// oldest first: a look that found an older one alive may come to the newer one when that is
+    /// dead too, or no longer in the table. So only a look that nothing changed under counts.
+    pub(super) fn settled_bindings(
+        &self,
+        index: &Index,
+        key: &Fingerprint,
+    ) -> io::Result<Bindings> {
+        let mut found = self.bindings(index, key)?;
+        for _ in 0..SETTLING_LOOKS {
+            if found.live.is_empty() {
+                break;
+            }
+            if found.stale.is_empty() {
+                // What was alive is alive unless its slot went, and nothing newer came.
+                let slots = index.find(SlotKind::Key, index.hash(key.as_bytes()))?;
+                if slots.len() == found.live.len() && found.has_all(&slots) {
+                    break;
+                }
+            }
+            let again = self.bindings(index, key)?;
+            let settled = again.places().eq(found.places());
+            found = again;
+            if settled {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// Where equal content is stored inline: the slot and the pack, if its envelope bears it out.
     pub(super) fn content(
         &self,
@@ -442,7 +494,7 @@ impl Inner {
     }
 
     fn look(&self, index: &Index, key: &Fingerprint) -> io::Result<Look> {
-        let mut found = self.bindings(index, key)?;
+        let mut found = self.settled_bindings(index, key)?;
         let Some(binding) = found.live.pop() else {
             return Ok(if found.stale.is_empty() {
                 Look::Nothing
