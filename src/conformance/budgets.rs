@@ -139,7 +139,11 @@ fn hold(subject: &Subject) {
             key(n % (ROOM * 3)),
             entry(n, unit / 2 + n * 37 % (unit * 3 / 2)),
         );
-        newest.insert(key, entry.clone());
+        if newest.insert(key, entry.clone()).is_some() && subject.suite.writes_behind {
+            // It may take the place of its older entry in the order of writes, and be evicted for
+            // what was put before it: not while nothing waits.
+            subject.flush();
+        }
         let outcome = subject.put_kept(&key, entry.clone());
         subject.within_budget();
         for displaced in &outcome.displaced {

@@ -137,7 +137,8 @@ impl Suite {
     }
 
     /// The store hands what it accepts to the background, so that a refusal or an eviction there
-    /// is not in the outcome of the put that led to it. It is looked for after a `flush`.
+    /// is not in the outcome of the put that led to it. It is looked for after a `flush`. The
+    /// outcome may report what left its front for its back, though there is room for everything.
     pub fn writes_behind(mut self) -> Self {
         self.writes_behind = true;
         self

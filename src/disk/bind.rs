@@ -83,7 +83,7 @@ impl Inner {
         let index = self.live_index().map_err(into_io)?;
         let bytes = entry.artifact.as_slice();
         let known = self.content(&index, digest)?;
-        if let Some(newest) = self.bindings(&index, key)?.live.pop() {
+        if let Some(newest) = self.settled_bindings(&index, key)?.live.pop() {
             let same = newest.envelope.digest == *digest
                 && newest.envelope.namespace == entry.namespace
                 && newest.envelope.kind != Kind::Namespace;

@@ -143,11 +143,8 @@ impl Inner {
     }
 
     fn pass(&self, goal: Option<(EvictionReason, Target)>) -> Result<Option<Eviction>> {
-        let io = |e| self.error("evict entries", e);
         self.write_touches()?;
-        let index = self.refresh()?;
-        let survey = self.survey(&index).map_err(io)?;
-        self.correct_totals(&survey)?;
+        let (index, survey) = self.recount()?;
         let mut report = None;
         if let Some((reason, target)) = goal {
             // The totals may have drifted: then there was nothing to do.
@@ -164,19 +161,14 @@ impl Inner {
         Ok(report)
     }
 
-    /// Counts everything and sets the totals.
-    pub(super) fn recount(&self) -> Result<()> {
-        let survey = self
-            .survey(&self.index())
-            .map_err(|e| self.error("count what is in the directory", e))?;
-        self.correct_totals(&survey)
-    }
-
-    /// Sets the totals to what the survey saw, a moment ago. They are hints that damage or a kill
-    /// may have put wrong, and so may this; the next pass corrects it.
-    fn correct_totals(&self, survey: &Survey) -> Result<()> {
+    /// Counts everything and sets the totals to what is there. They are hints that damage or a
+    /// kill may have put wrong.
+    ///
+    /// Counted under the lock: what is bound between counting and setting would be forgotten.
+    pub(super) fn recount(&self) -> Result<(Arc<Index>, Survey)> {
         let locked = self.locked()?;
-        let io = |e| self.error("correct the totals", e);
+        let io = |e| self.error("count what is in the directory", e);
+        let survey = self.survey(&locked.index).map_err(io)?;
         let used = survey.keys.len() + survey.contents.values().map(Vec::len).sum::<usize>();
         let totals = [
             (Field::Entries, survey.entries()),
@@ -187,7 +179,7 @@ impl Inner {
         for (field, value) in totals {
             locked.index.set_field(field, value).map_err(io)?;
         }
-        Ok(())
+        Ok((Arc::clone(&locked.index), survey))
     }
 
     fn evict_keys(

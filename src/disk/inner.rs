@@ -31,6 +31,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOKS: usize = 6;
 /// Two full buckets are a reason to grow a table that has more than this many slots a bucket.
 const CROWDED: u64 = 4;
+/// A look-up of a key that is changed all the while looks this often before it takes what it sees.
+const SETTLING_LOOKS: usize = 16;
 /// Open packs that nobody asks for are dropped when there are more than this.
 const OPEN_PACKS: usize = 1024;
 
@@ -86,6 +88,24 @@ pub(super) struct Bindings {
     /// By generation, the newest last.
     pub(super) live: Vec<Binding>,
     pub(super) stale: Vec<(Position, Slot)>,
+}
+
+impl Bindings {
+    /// Where the slots are and where they lead, and which of them are alive.
+    fn places(&self) -> impl Iterator<Item = (Position, Place, bool)> {
+        let live = self.live.iter().map(|b| (b.at, b.slot.place, true));
+        live.chain(self.stale.iter().map(|(at, slot)| (*at, slot.place, false)))
+    }
+
+    /// Whether `slots` are among the live ones.
+    fn has_all(&self, slots: &[(Position, Slot)]) -> bool {
+        let is_live = |at: Position, place| {
+            self.live
+                .iter()
+                .any(|b| (b.at, b.slot.place) == (at, place))
+        };
+        slots.iter().all(|(at, slot)| is_live(*at, slot.place))
+    }
 }
 
 /// The lock of the directory, held, with the index that is at the path.
@@ -422,6 +442,38 @@ impl Inner {
         Ok(found)
     }
 
+    /// The bindings of `key` at one moment, for who does not hold the lock.
+    ///
+    /// Bindings are looked at one after the other, while a flush or a removal may bury them, the
+    /// oldest first: a look that found an older one alive may come to the newer one when that is
+    /// dead too, or no longer in the table. So only a look that nothing changed under counts.
+    pub(super) fn settled_bindings(
+        &self,
+        index: &Index,
+        key: &Fingerprint,
+    ) -> io::Result<Bindings> {
+        let mut found = self.bindings(index, key)?;
+        for _ in 0..SETTLING_LOOKS {
+            if found.live.is_empty() {
+                break;
+            }
+            if found.stale.is_empty() {
+                // What was alive is alive unless its slot went, and nothing newer came.
+                let slots = index.find(SlotKind::Key, index.hash(key.as_bytes()))?;
+                if slots.len() == found.live.len() && found.has_all(&slots) {
+                    break;
+                }
+            }
+            let again = self.bindings(index, key)?;
+            let settled = again.places().eq(found.places());
+            found = again;
+            if settled {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// Where the index says that content is stored, inline or as an object (the envelope's kind
     /// tells): the slot and the pack, if the envelope there bears it out.
     pub(super) fn content(
@@ -495,7 +547,7 @@ impl Inner {
     }
 
     fn look(&self, index: &Index, key: &Fingerprint) -> io::Result<Look> {
-        let mut found = self.bindings(index, key)?;
+        let mut found = self.settled_bindings(index, key)?;
         let Some(binding) = found.live.pop() else {
             return Ok(if found.stale.is_empty() {
                 Look::Nothing

@@ -30,6 +30,18 @@ pub fn bytes(n: u64, len: usize) -> Vec<u8> {
     out
 }
 
+/// A temporary directory where a sync costs little, if the machine has such a place: for tests that
+/// sync often and are not about the medium.
+pub fn fast_dir() -> tempfile::TempDir {
+    let shared_memory = Path::new("/dev/shm");
+    if cfg!(target_os = "linux") && shared_memory.is_dir() {
+        if let Ok(dir) = tempfile::tempdir_in(shared_memory) {
+            return dir;
+        }
+    }
+    tempfile::tempdir().unwrap()
+}
+
 /// Puts and expects it to be kept.
 pub fn put(store: &dyn Store, n: u64, content: Vec<u8>) {
     let outcome = store.put(&key(n), content.into()).unwrap();
