@@ -99,7 +99,11 @@ fn a_count_of_slots_that_lies_does_not_grow_the_index() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     put(&store, 0, bytes(0, 100));
-    scribble(&dir.path().join("v1/index"), 10 * 8, &(1_u64 << 60).to_ne_bytes());
+    scribble(
+        &dir.path().join("v1/index"),
+        10 * 8,
+        &(1_u64 << 60).to_ne_bytes(),
+    );
     for n in 1..12 {
         put(&store, n, bytes(n, 100));
     }

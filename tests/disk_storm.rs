@@ -156,7 +156,13 @@ fn killed_processes_leave_a_directory_that_serves() {
     let mut seed = 1;
     while Instant::now() < end {
         let mut children: Vec<_> = (0..2)
-            .map(|i| child(name, &format!("{} 60000 {}", seed + i, seed % 2), dir.path()))
+            .map(|i| {
+                child(
+                    name,
+                    &format!("{} 60000 {}", seed + i, seed % 2),
+                    dir.path(),
+                )
+            })
             .collect();
         std::thread::sleep(Duration::from_millis(40 + seed * 37 % 110));
         for child in &mut children {

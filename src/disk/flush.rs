@@ -232,8 +232,11 @@ impl Inner {
         match self.move_all(pack) {
             Ok(0) => Ok(()),
             Ok(_) => Err(failure.unwrap_or_else(|| {
-                Error::new(ErrorKind::WriteFailed, "sync a pack; entries in it were lost")
-                    .with_path(self.files.layout.pack(pack.number))
+                Error::new(
+                    ErrorKind::WriteFailed,
+                    "sync a pack; entries in it were lost",
+                )
+                .with_path(self.files.layout.pack(pack.number))
             })),
             Err(e) => {
                 let locked = self.locked()?;
