@@ -51,14 +51,12 @@ impl Inner {
     /// Binds `key` to `entry`; `false` if exactly that was bound already.
     pub(super) fn put(&self, key: &Fingerprint, entry: &Entry) -> Result<bool> {
         let digest = entry.artifact.digest();
-        let mut made_anew = false;
         for _ in 0..TRIES {
             match self.try_put(key, entry, &digest) {
                 Ok(Some(stored)) => return Ok(stored),
                 Ok(None) => {}
                 // The directory was deleted: taking the lock makes it anew.
-                Err(e) if e.kind() == io::ErrorKind::NotFound && !made_anew => {
-                    made_anew = true;
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     drop(self.locked()?);
                     // Or only one of its folders.
                     super::create_directories(&self.files)?;
