@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
-/// A put that loses a race (content evicted, pack deleted) is tried this often.
-const TRIES: usize = 4;
+/// A put that loses a race (content evicted, pack deleted, all cleared) is tried this often: under
+/// a storm of evictions and clears it may lose several in a row.
+const TRIES: usize = 16;
 /// A key rebound more often than this without a flush is flushed: its older bindings have to stay
 /// until the newest one is durable.
 const REBOUND_LIMIT: usize = 3;
@@ -50,14 +51,12 @@ impl Inner {
     /// Binds `key` to `entry`; `false` if exactly that was bound already.
     pub(super) fn put(&self, key: &Fingerprint, entry: &Entry) -> Result<bool> {
         let digest = entry.artifact.digest();
-        let mut made_anew = false;
         for _ in 0..TRIES {
             match self.try_put(key, entry, &digest) {
                 Ok(Some(stored)) => return Ok(stored),
                 Ok(None) => {}
                 // The directory was deleted: taking the lock makes it anew.
-                Err(e) if e.kind() == io::ErrorKind::NotFound && !made_anew => {
-                    made_anew = true;
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     drop(self.locked()?);
                     // Or only one of its folders.
                     super::create_directories(&self.files)?;
@@ -325,14 +324,7 @@ impl Inner {
         // Only now: a writer that is killed before leaves a slot that leads to nothing live, not a
         // live binding that nobody knows of.
         new.pack.mark_live(new.place.offset()).map_err(io)?;
-        {
-            // A flush may have taken what the append left pending before the slot was there.
-            let mut pending = self.pending.lock().expect(POISON);
-            pending.add_pack(&new.pack);
-            if !found.live.is_empty() {
-                pending.rebound.insert(new.envelope.key);
-            }
-        }
+        self.note_bound(new, !found.live.is_empty());
         let index = &locked.index;
         if unbound && new.envelope.kind != Kind::Namespace {
             index.add(Field::Entries, 1).map_err(io)?;
@@ -346,6 +338,15 @@ impl Inner {
         Ok(Bound::Done {
             rebound: found.live.len(),
         })
+    }
+
+    /// What the append left pending a flush may have taken before the slot was there.
+    fn note_bound(&self, new: &Appended, rebound: bool) {
+        let mut pending = self.pending.lock().expect(POISON);
+        pending.add_pack(&new.pack);
+        if rebound {
+            pending.rebound.insert(new.envelope.key);
+        }
     }
 
     /// Whether what the record relies on is still there. The caller holds the lock, under which

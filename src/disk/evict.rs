@@ -31,6 +31,8 @@ const POISON: &str = "the lock of keepwarm's eviction is poisoned: a thread pani
 const KEY_BATCH: usize = 256;
 /// Objects unlinked under one hold of the lock: an unlink can take 0.2 ms.
 const OBJECT_BATCH: usize = 64;
+/// Slots of content in packs cleared under one hold of the lock.
+const CONTENT_BATCH: usize = 4096;
 /// An object that no slot names is swept when it is older than this: a younger one may be about
 /// to be bound.
 const ORPHAN_AGE: Duration = Duration::from_secs(600);
@@ -240,36 +242,49 @@ impl Inner {
         Ok(Some(0))
     }
 
-    /// Clears contents that no key needs, and unlinks their objects, a batch a hold of the lock.
+    /// Clears contents that no key needs, and unlinks their objects, a batch a hold of the lock,
+    /// under which no key can be bound to them.
     fn remove_dead_contents(&self) -> Result<()> {
         let io = |e| self.error("remove content that no key needs", e);
-        loop {
+        let tag = |slot: &Slot| slot.hash.tag(SlotKind::Content);
+        let index = self.index();
+        let (mut needed, mut contents) = (FxHashSet::default(), Vec::new());
+        let sort = |at, slot: Slot| match slot.kind {
+            SlotKind::Key => drop(needed.insert(slot.content)),
+            SlotKind::Content => contents.push((at, slot)),
+        };
+        index.for_each(sort).map_err(io)?;
+        contents.retain(|(_, slot)| !needed.contains(&tag(slot)));
+        let (objects, inline): (Vec<_>, Vec<_>) = contents
+            .into_iter()
+            .partition(|(_, slot)| slot.content == 1);
+        let batches = objects.chunks(OBJECT_BATCH);
+        for batch in batches.chain(inline.chunks(CONTENT_BATCH)) {
             let Some(locked) = self.locked_and_complete()? else {
                 return Ok(());
             };
-            let index = &locked.index;
-            let survey = self.survey(index).map_err(io)?;
-            let needed: FxHashSet<u32> = survey.keys.iter().map(|(_, slot)| slot.content).collect();
-            let mut unlinked = 0;
-            for (at, slot) in survey
-                .contents
-                .iter()
-                .filter(|(tag, _)| !needed.contains(tag))
-                .flat_map(|(_, slots)| slots)
-            {
-                if slot.content == 1 {
-                    if unlinked == OBJECT_BATCH {
-                        continue;
-                    }
-                    unlinked += 1;
-                    self.unlink_object(index, slot).map_err(io)?;
-                }
-                self.clear_slot(index, *at, slot, false).map_err(io)?;
-            }
-            if unlinked < OBJECT_BATCH {
+            if !Arc::ptr_eq(&locked.index, &index) {
+                // The table was grown: the positions are those of another one. Next pass.
                 return Ok(());
             }
+            let mut dead: FxHashSet<u32> = batch.iter().map(|(_, slot)| tag(slot)).collect();
+            let bound_again = |_, slot: Slot| {
+                if slot.kind == SlotKind::Key {
+                    dead.remove(&slot.content);
+                }
+            };
+            index.for_each(bound_again).map_err(io)?;
+            for (at, slot) in batch {
+                if !dead.contains(&tag(slot)) || index.get(*at).map_err(io)? != Some(*slot) {
+                    continue;
+                }
+                if slot.content == 1 {
+                    self.unlink_object(&index, slot).map_err(io)?;
+                }
+                self.clear_slot(&index, *at, slot, false).map_err(io)?;
+            }
         }
+        Ok(())
     }
 
     /// Unlinks the object of a content slot, if its envelope still tells which one it is;

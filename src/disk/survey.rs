@@ -87,22 +87,28 @@ impl Survey {
         if live < len / SPARSE { live } else { len }
     }
 
-    /// The least recently used bindings that have to go to get down to `target`.
-    ///
-    /// The newest entry is exempt, so that an artifact as large as the budget stays.
-    pub(super) fn victims(&self, target: Target) -> Vec<(Position, Slot)> {
-        let mut order: Vec<&(Position, Slot)> = self
+    /// The bindings of keys, the least recently used key first. An older binding beside a newer one
+    /// goes and stays with it.
+    fn by_last_use(&self) -> Vec<&(Position, Slot)> {
+        let mut order: Vec<_> = self
             .keys
             .iter()
             .filter(|(_, slot)| slot.content != 0)
             .collect();
-        // An older binding beside a newer one goes and stays with it.
         let mut used: FxHashMap<SlotHash, u64> = FxHashMap::default();
         for (_, slot) in &order {
             let last = used.entry(slot.hash).or_default();
             *last = slot.last_use.max(*last);
         }
         order.sort_unstable_by_key(|(_, slot)| (used.get(&slot.hash), slot.hash.0));
+        order
+    }
+
+    /// The least recently used bindings that have to go to get down to `target`.
+    ///
+    /// The newest entry is exempt, so that an artifact as large as the budget stays.
+    pub(super) fn victims(&self, target: Target) -> Vec<(Position, Slot)> {
+        let mut order = self.by_last_use();
         let newest = order.pop().map(|(_, slot)| slot.hash);
         let mut users: FxHashMap<u32, u64> = FxHashMap::default();
         let mut bindings: FxHashMap<u64, u64> = FxHashMap::default();
