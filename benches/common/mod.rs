@@ -5,7 +5,11 @@
 //! with the fastest and the slowest. `--quick` measures less, to see that everything runs; a word
 //! on the command line chooses the cases whose name has it.
 
-#![allow(dead_code, unreachable_pub, reason = "each benchmark uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each benchmark uses a part of it"
+)]
 
 use keepwarm::Fingerprint;
 use std::sync::Barrier;

@@ -1,8 +1,9 @@
 //! The state behind a handle: how a key is looked up, and how the lock is taken.
 
 use super::envelope::{CheckKey, Envelope, Kind};
-use super::header::{BadHeader, Field, REBUILDING, RETIRING};
+use super::header::{BadHeader, Changes, Field, REBUILDING, RETIRING};
 use super::index::{FIRST_BUCKETS, Found, Index};
+use super::layout::{INDEX, PackNumber};
 use super::lock::{DirLock, LockGuard};
 use super::object::{self, Loaded};
 use super::pack::{Files, OwnedPack, Pack, is_absent, random_bytes};
@@ -10,7 +11,7 @@ use super::pending::Pending;
 use super::slot::{Place, Slot, SlotKind};
 use super::table::{HeapTable, Position};
 use super::tmp::TempFolder;
-use super::{Mapping, counters::Counters, layout::PackNumber};
+use super::{Mapping, counters::Counters};
 use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -180,18 +181,20 @@ impl Inner {
             }
             guard => guard?,
         };
-        let index = self.current_index()?;
+        let index = self.current_index(&guard)?;
         Ok(Locked {
             index,
             _guard: guard,
         })
     }
 
-    /// The index at the path, made if it is missing. The caller holds the lock.
-    fn current_index(&self) -> Result<Arc<Index>> {
-        let path = self.files.layout.index();
+    /// The index at the path, made if it is missing.
+    fn current_index(&self, guard: &LockGuard<'_>) -> Result<Arc<Index>> {
         let index = self.index();
-        let named = self.files.fs.stat(&path);
+        // The directory was compared with its path when it was locked: one look into it suffices.
+        let named = guard
+            .stat_below(INDEX.as_ref())
+            .unwrap_or_else(|| self.files.fs.stat(&self.files.layout.index()));
         if named.as_ref().is_ok_and(|named| index.is(named)) {
             return Ok(index);
         }
@@ -557,14 +560,15 @@ impl Inner {
         unbinds: bool,
     ) -> io::Result<()> {
         index.clear(at)?;
-        index.subtract(Field::Used, 1)?;
+        let mut totals = Changes::default();
+        totals.subtract(Field::Used, 1);
         if slot.kind == SlotKind::Key {
-            index.add(Field::Garbage, slot.allocated.bytes())?;
+            totals.add(Field::Garbage, slot.allocated.bytes());
             if unbinds && slot.content != 0 {
-                index.subtract(Field::Entries, 1)?;
+                totals.subtract(Field::Entries, 1);
             }
         }
-        Ok(())
+        index.change(&totals)
     }
 }
 
