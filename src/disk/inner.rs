@@ -384,14 +384,17 @@ impl Inner {
         Ok(None)
     }
 
-    /// The entry under `key` and its slot, verified.
+    /// The entry under `key` and its slot, verified; its use is noted.
     pub(super) fn get(&self, key: &Fingerprint) -> Result<Option<(Artifact, Binding)>> {
         let index = self.live_index()?;
         let found = self
             .look(&index, key)
             .map_err(|e| self.error("look up a key", e))?;
         let (damaged, doubtful) = match found {
-            Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
+            Look::Found(artifact, binding) => {
+                self.note_use(&index, &binding);
+                return Ok(Some((artifact, binding)));
+            }
             Look::Corrupt(binding) => (Some(binding), true),
             Look::Gone => (None, true),
             Look::Nothing => (None, false),
@@ -411,7 +414,10 @@ impl Inner {
             .look(&index, key)
             .map_err(|e| self.error("look up a key", e))?
         {
-            Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
+            Look::Found(artifact, binding) => {
+                self.note_use(&index, &binding);
+                return Ok(Some((artifact, binding)));
+            }
             Look::Corrupt(binding) => self.quarantine(&binding),
             Look::Gone => self.forget_stale(key),
             Look::Nothing => {}
