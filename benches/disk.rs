@@ -148,7 +148,8 @@ fn hits() {
         }));
         for threads in [1, 2] {
             let title = format!("repeat hit, {name}");
-            cases.push(Case::calls(title, threads, count, move |n| {
+            // Enough calls for threads to meet.
+            cases.push(Case::calls(title, threads, count * 10, move |n| {
                 hit(store, any(n, count));
             }));
         }
