@@ -2,7 +2,7 @@
 
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind, record_len};
-use super::header::{Field, REBUILDING};
+use super::header::{Changes, Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Binding, Inner, Locked};
 use super::object::{self, Stored};
@@ -286,12 +286,28 @@ impl Inner {
     /// Indexes an appended record.
     fn bind(&self, new: &Appended) -> Result<Bound> {
         let mut locked = self.locked()?;
-        let io = |e| self.error("bind a key", e);
-        let index = &locked.index;
         let record = record_len(new.envelope.kind, new.envelope.length).unwrap_or(0);
         let written = record.saturating_add(new.object_bytes);
-        index.add(Field::DiskBytes, written).map_err(io)?;
-        index.add(Field::SinceSweep, written).map_err(io)?;
+        let mut totals = Changes::default();
+        totals.add(Field::DiskBytes, written);
+        totals.add(Field::SinceSweep, written);
+        let bound = self.bind_locked(&mut locked, new, &mut totals);
+        // Whatever came of it, the bytes were written; and the slots that were, are in use.
+        let counted = locked.index.change(&totals);
+        let bound = bound?;
+        counted.map_err(|e| self.error("bind a key", e))?;
+        Ok(bound)
+    }
+
+    /// Indexes an appended record. The caller holds the lock, and writes the totals.
+    fn bind_locked(
+        &self,
+        locked: &mut Locked<'_>,
+        new: &Appended,
+        totals: &mut Changes,
+    ) -> Result<Bound> {
+        let io = |e| self.error("bind a key", e);
+        let index = &locked.index;
         let same = Arc::ptr_eq(&new.before.0, index) && new.before.1 == index.field(Field::Epoch);
         let is_there = if same {
             new.pack.is_linked()
@@ -318,23 +334,19 @@ impl Inner {
             // by another process, which knew as little of this one. This one stays pending.
             return Ok(Bound::Done { rebound: 0 });
         }
-        self.bind_content(&mut locked, new)?;
+        self.bind_content(locked, new, totals)?;
         let slot = key_slot(&locked.index, &new.envelope, new.place);
-        self.insert(&mut locked, &slot)?;
+        self.place(locked, &slot)?;
+        totals.add(Field::Used, 1);
         // Only now: a writer that is killed before leaves a slot that leads to nothing live, not a
         // live binding that nobody knows of.
         new.pack.mark_live(new.place.offset()).map_err(io)?;
         self.note_bound(new, !found.live.is_empty());
-        let index = &locked.index;
         if unbound && new.envelope.kind != Kind::Namespace {
-            index.add(Field::Entries, 1).map_err(io)?;
+            totals.add(Field::Entries, 1);
         }
-        if index.field(Field::Generation) < new.envelope.generation {
-            index
-                .set_field(Field::Generation, new.envelope.generation)
-                .map_err(io)?;
-        }
-        index.add(Field::Puts, 1).map_err(io)?;
+        totals.raise(Field::Generation, new.envelope.generation);
+        totals.add(Field::Puts, 1);
         Ok(Bound::Done {
             rebound: found.live.len(),
         })
@@ -362,7 +374,12 @@ impl Inner {
     }
 
     /// Writes the slot of new content, or points that of damaged content at the new bytes.
-    fn bind_content(&self, locked: &mut Locked<'_>, new: &Appended) -> Result<()> {
+    fn bind_content(
+        &self,
+        locked: &mut Locked<'_>,
+        new: &Appended,
+        totals: &mut Changes,
+    ) -> Result<()> {
         let io = |e| self.error("bind content", e);
         let Envelope {
             kind,
@@ -402,11 +419,21 @@ impl Inner {
                 index.write(at, &slot).map_err(io)
             };
         }
-        self.insert(locked, &slot)
+        self.place(locked, &slot)?;
+        totals.add(Field::Used, 1);
+        Ok(())
     }
 
-    /// Writes a slot into the table, which grows if it must. The caller holds the lock.
+    /// Writes a slot into the table and counts it. The caller holds the lock.
     pub(super) fn insert(&self, locked: &mut Locked<'_>, slot: &Slot) -> Result<()> {
+        self.place(locked, slot)?;
+        let counted = locked.index.add(Field::Used, 1);
+        counted.map_err(|e| self.error("write a slot of the index", e))
+    }
+
+    /// Writes a slot into the table, which grows if it must. The caller holds the lock and counts
+    /// the slot.
+    fn place(&self, locked: &mut Locked<'_>, slot: &Slot) -> Result<()> {
         let io = |e| self.error("write a slot of the index", e);
         if locked.index.is_loaded() {
             // Failing to grow is no failure while there is room.
@@ -433,8 +460,7 @@ impl Inner {
                 at
             }
         };
-        locked.index.write(at, slot).map_err(io)?;
-        locked.index.add(Field::Used, 1).map_err(io)
+        locked.index.write(at, slot).map_err(io)
     }
 
     /// Unbinds a key: every binding that the index knows is marked dead, the oldest first and

@@ -70,6 +70,64 @@ pub(super) const CARRIED: [Field; 14] = [
     Field::Corrupt,
 ];
 
+/// The first of the totals.
+const FIRST_TOTAL: usize = Field::Entries as usize;
+/// How many words of totals there are.
+pub(super) const TOTALS: usize = Field::Corrupt as usize + 1 - FIRST_TOTAL;
+/// The byte offset of the totals in the file.
+pub(super) const TOTALS_AT: u64 = FIRST_TOTAL as u64 * 8;
+
+/// Changes of totals that one hold of the lock makes, gathered so that they are written together:
+/// every write is a system call.
+#[derive(Debug, Default)]
+pub(super) struct Changes([Change; TOTALS]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Change {
+    more: u64,
+    less: u64,
+    least: u64,
+}
+
+impl Changes {
+    /// `field` is a total, so not the flags.
+    fn at(&mut self, field: Field) -> Option<&mut Change> {
+        self.0.get_mut((field as usize).wrapping_sub(FIRST_TOTAL))
+    }
+
+    /// Adds to a total.
+    pub(super) fn add(&mut self, field: Field, value: u64) {
+        if let Some(change) = self.at(field) {
+            change.more = change.more.saturating_add(value);
+        }
+    }
+
+    /// Takes from a total.
+    pub(super) fn subtract(&mut self, field: Field, value: u64) {
+        if let Some(change) = self.at(field) {
+            change.less = change.less.saturating_add(value);
+        }
+    }
+
+    /// Makes a total at least `value`.
+    pub(super) fn raise(&mut self, field: Field, value: u64) {
+        if let Some(change) = self.at(field) {
+            change.least = change.least.max(value);
+        }
+    }
+
+    /// What the totals become: never below zero, never beyond what fits.
+    pub(super) fn apply(&self, mut totals: [u64; TOTALS]) -> [u64; TOTALS] {
+        for (total, change) in totals.iter_mut().zip(&self.0) {
+            *total = total
+                .saturating_add(change.more)
+                .saturating_sub(change.less)
+                .max(change.least);
+        }
+        totals
+    }
+}
+
 /// Another table is at the path by now: look there again.
 pub(super) const RETIRING: u64 = 1;
 /// Not every binding is in the table yet.
@@ -153,6 +211,23 @@ mod tests {
             .chunks_exact(8)
             .map(|c| AtomicU64::new(u64::from_ne_bytes(c.try_into().unwrap())))
             .collect()
+    }
+
+    #[test]
+    fn changes_of_totals_saturate_and_leave_the_others_alone() {
+        let mut changes = Changes::default();
+        changes.add(Field::Entries, 1);
+        changes.add(Field::Entries, 2);
+        changes.subtract(Field::Used, 9);
+        changes.add(Field::DiskBytes, u64::MAX);
+        changes.raise(Field::Generation, 50);
+        changes.raise(Field::Generation, 40);
+        changes.subtract(Field::Corrupt, 1);
+        let mut totals = [7; TOTALS];
+        totals = changes.apply(totals);
+        assert_eq!(totals[..5], [10, 0, u64::MAX, 50, 7]);
+        assert_eq!(totals[TOTALS - 2..], [7, 6]);
+        assert_eq!(changes.apply([60; TOTALS])[3], 60);
     }
 
     #[test]

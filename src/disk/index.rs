@@ -3,7 +3,7 @@
 //! Everybody reads it, through a read-only mapping or by `pread`; who holds the directory's lock
 //! writes it, by `pwrite`. Every method that writes says so.
 
-use super::header::{self, BadHeader, Constants, Field};
+use super::header::{self, BadHeader, Changes, Constants, Field, TOTALS, TOTALS_AT};
 use super::inner::NewIndex;
 use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, Position};
@@ -166,6 +166,42 @@ impl Index {
             return Ok(());
         }
         self.set_field(field, self.field(field).saturating_sub(value))
+    }
+
+    /// Writes: changes totals, with one write. The caller holds the lock.
+    pub(super) fn change(&self, changes: &Changes) -> io::Result<()> {
+        let old = self.totals()?;
+        let new = changes.apply(old);
+        let differs = |i: &usize| old[*i] != new[*i];
+        let Some(first) = (0..TOTALS).find(differs) else {
+            return Ok(());
+        };
+        let last = (0..TOTALS).rfind(differs).unwrap_or(first);
+        let mut bytes = [0; TOTALS * 8];
+        for (out, word) in bytes.chunks_exact_mut(8).zip(new) {
+            out.copy_from_slice(&word.to_ne_bytes());
+        }
+        self.file.write_at(
+            &bytes[first * 8..(last + 1) * 8],
+            TOTALS_AT + first as u64 * 8,
+        )
+    }
+
+    fn totals(&self) -> io::Result<[u64; TOTALS]> {
+        let mut totals = [0; TOTALS];
+        if let Some(map) = &self.map {
+            let words = map.words().iter().skip(Field::Entries as usize);
+            for (total, word) in totals.iter_mut().zip(words) {
+                *total = word.load(Ordering::Relaxed);
+            }
+            return Ok(totals);
+        }
+        let mut bytes = [0; TOTALS * 8];
+        self.file.read_at(&mut bytes, TOTALS_AT)?;
+        for (total, word) in totals.iter_mut().zip(crate::hex::native_words(&bytes)) {
+            *total = word;
+        }
+        Ok(totals)
     }
 
     pub(super) fn has_flag(&self, flag: u64) -> bool {

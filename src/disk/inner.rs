@@ -1,8 +1,9 @@
 //! The state behind a handle: how a key is looked up, and how the lock is taken.
 
 use super::envelope::{CheckKey, Envelope, Kind};
-use super::header::{BadHeader, Field, REBUILDING, RETIRING};
+use super::header::{BadHeader, Changes, Field, REBUILDING, RETIRING};
 use super::index::{FIRST_BUCKETS, Found, Index};
+use super::layout::{INDEX, PackNumber};
 use super::lock::{DirLock, LockGuard};
 use super::object::{self, Loaded};
 use super::pack::{Files, OwnedPack, Pack, is_absent, random_bytes};
@@ -10,7 +11,7 @@ use super::pending::Pending;
 use super::slot::{Place, Slot, SlotKind};
 use super::table::{HeapTable, Position};
 use super::tmp::TempFolder;
-use super::{Mapping, counters::Counters, layout::PackNumber};
+use super::{Mapping, counters::Counters};
 use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -205,7 +206,7 @@ impl Inner {
             }
             guard => guard?,
         };
-        let index = self.current_index()?;
+        let index = self.current_index(&guard)?;
         Ok(Locked {
             index,
             _guard: guard,
@@ -220,11 +221,14 @@ impl Inner {
         Ok(complete.then_some(locked))
     }
 
-    /// The index at the path, made if it is missing. The caller holds the lock.
-    fn current_index(&self) -> Result<Arc<Index>> {
+    /// The index at the path, made if it is missing.
+    fn current_index(&self, guard: &LockGuard<'_>) -> Result<Arc<Index>> {
         let path = self.files.layout.index();
         let index = self.index();
-        let named = self.files.fs.stat(&path);
+        // The directory was compared with its path when it was locked: one look into it suffices.
+        let named = guard
+            .stat_below(INDEX.as_ref())
+            .unwrap_or_else(|| self.files.fs.stat(&path));
         if named.as_ref().is_ok_and(|named| index.is(named)) {
             if index.has_flag(RETIRING) {
                 // Whoever was about to replace it died, for the lock is ours.
@@ -492,14 +496,17 @@ impl Inner {
         Ok(None)
     }
 
-    /// The entry under `key` and its slot, verified.
+    /// The entry under `key` and its slot, verified; its use is noted.
     pub(super) fn get(&self, key: &Fingerprint) -> Result<Option<(Artifact, Binding)>> {
         let mut index = self.live_index()?;
         let mut looked_again = false;
         for _ in 0..LOOKS {
             let found = self.look(&index, key);
             let go_on = match found.map_err(|e| self.error("look up a key", e))? {
-                Look::Found(artifact, binding) => return Ok(Some((artifact, binding))),
+                Look::Found(artifact, binding) => {
+                    self.note_use(&index, &binding);
+                    return Ok(Some((artifact, binding)));
+                }
                 // An older binding, which a flush made durable, may be beside what a power cut
                 // left of a newer one.
                 Look::Corrupt(binding) => self.quarantine(&binding),
@@ -709,14 +716,15 @@ impl Inner {
         unbinds: bool,
     ) -> io::Result<()> {
         index.clear(at)?;
-        index.subtract(Field::Used, 1)?;
+        let mut totals = Changes::default();
+        totals.subtract(Field::Used, 1);
         if slot.kind == SlotKind::Key {
-            index.add(Field::Garbage, slot.allocated.bytes())?;
+            totals.add(Field::Garbage, slot.allocated.bytes());
             if unbinds && slot.content != 0 {
-                index.subtract(Field::Entries, 1)?;
+                totals.subtract(Field::Entries, 1);
             }
         }
-        Ok(())
+        index.change(&totals)
     }
 }
 

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// The name of the one format version this crate reads and writes.
 const VERSION: &str = "v1";
 
+/// The name of the index below the base.
+pub(super) const INDEX: &str = "index";
+
 /// The contents of `CACHEDIR.TAG`, by which backup tools know what not to keep.
 pub(super) const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
 # This file marks a cache directory of keepwarm. All of it may be deleted at any time.\n\
@@ -65,7 +68,7 @@ impl Layout {
     }
 
     pub(super) fn index(&self) -> PathBuf {
-        self.base.join("index")
+        self.base.join(INDEX)
     }
 
     pub(super) fn packs(&self) -> PathBuf {

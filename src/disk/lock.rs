@@ -6,7 +6,8 @@
 
 use super::layout::Layout;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::{Access, FileSystem, RawFile};
+use crate::sys::{Access, FileSystem, Meta, RawFile};
+use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -16,9 +17,24 @@ const POISON: &str =
 
 #[derive(Debug, Default)]
 pub(super) struct DirLock {
-    /// Whether a thread of this handle holds the lock, and the file it is taken on.
-    gate: Mutex<(bool, Option<Arc<dyn RawFile>>)>,
+    gate: Mutex<Gate>,
     freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    /// Whether a thread of this handle holds the lock.
+    held: bool,
+    /// Threads that sleep until it is free. Waking nobody would be a system call a put.
+    waiting: usize,
+    file: Option<LockFile>,
+}
+
+/// The file that the lock is taken on, and which one it is: that never changes while it is open.
+#[derive(Debug)]
+struct LockFile {
+    file: Arc<dyn RawFile>,
+    meta: Meta,
 }
 
 /// The lock, held. Dropping it releases it.
@@ -26,7 +42,17 @@ pub(super) struct DirLock {
 #[must_use = "the lock is released when the guard is dropped"]
 pub(super) struct LockGuard<'a> {
     lock: &'a DirLock,
-    file: Arc<dyn RawFile>,
+    /// `None` once it was handed back.
+    file: Option<LockFile>,
+}
+
+impl LockGuard<'_> {
+    /// What `stat` says of a name in the locked directory, which was at the layout's path when the
+    /// lock was taken; `None` where it is not the directory that is locked.
+    pub(super) fn stat_below(&self, name: &OsStr) -> Option<io::Result<Meta>> {
+        let locked = self.file.as_ref().filter(|_| cfg!(unix))?;
+        Some(locked.file.stat_below(name))
+    }
 }
 
 impl DirLock {
@@ -41,19 +67,24 @@ impl DirLock {
         wait: Duration,
     ) -> Result<LockGuard<'_>> {
         let deadline = Instant::now() + wait;
-        let mut state = self.gate.lock().expect(POISON);
-        while state.0 {
+        let mut gate = self.gate.lock().expect(POISON);
+        while gate.held {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(timeout(layout));
             }
-            state = self.freed.wait_timeout(state, left).expect(POISON).0;
+            gate.waiting += 1;
+            gate = self.freed.wait_timeout(gate, left).expect(POISON).0;
+            gate.waiting -= 1;
         }
-        state.0 = true;
-        let cached = state.1.take();
-        drop(state);
+        gate.held = true;
+        let cached = gate.file.take();
+        drop(gate);
         match take(cached, fs, layout, deadline) {
-            Ok(file) => Ok(LockGuard { lock: self, file }),
+            Ok(file) => Ok(LockGuard {
+                lock: self,
+                file: Some(file),
+            }),
             Err(e) => {
                 self.release(None);
                 Err(e)
@@ -61,17 +92,23 @@ impl DirLock {
         }
     }
 
-    fn release(&self, file: Option<Arc<dyn RawFile>>) {
-        *self.gate.lock().expect(POISON) = (false, file);
-        self.freed.notify_one();
+    fn release(&self, file: Option<LockFile>) {
+        let mut gate = self.gate.lock().expect(POISON);
+        gate.held = false;
+        gate.file = file;
+        let wake = gate.waiting > 0;
+        drop(gate);
+        if wake {
+            self.freed.notify_one();
+        }
     }
 }
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         // A file whose lock cannot be given up is closed instead, which gives it up.
-        let keep = self.file.unlock().is_ok();
-        self.lock.release(keep.then(|| Arc::clone(&self.file)));
+        let file = self.file.take().filter(|held| held.file.unlock().is_ok());
+        self.lock.release(file);
     }
 }
 
@@ -83,39 +120,41 @@ fn timeout(layout: &Layout) -> Error {
     .with_path(layout.base())
 }
 
-fn open(fs: &dyn FileSystem, layout: &Layout) -> io::Result<Arc<dyn RawFile>> {
-    if cfg!(unix) {
-        fs.open_dir(layout.base())
+fn open(fs: &dyn FileSystem, layout: &Layout) -> io::Result<LockFile> {
+    let file = if cfg!(unix) {
+        fs.open_dir(layout.base())?
     } else {
-        fs.open(&layout.lock_file(), Access::Create)
-    }
+        fs.open(&layout.lock_file(), Access::Create)?
+    };
+    let meta = file.meta()?;
+    Ok(LockFile { file, meta })
 }
 
 fn take(
-    cached: Option<Arc<dyn RawFile>>,
+    cached: Option<LockFile>,
     fs: &dyn FileSystem,
     layout: &Layout,
     deadline: Instant,
-) -> Result<Arc<dyn RawFile>> {
+) -> Result<LockFile> {
     let io = |e| Error::io("lock the cache directory", layout.base(), e);
-    let mut file = match cached {
-        Some(file) => file,
+    let mut lock = match cached {
+        Some(lock) => lock,
         None => open(fs, layout).map_err(io)?,
     };
     let mut pause = Duration::from_micros(20);
     let mut tries = 0_u32;
     loop {
-        if file.try_lock().map_err(io)? {
+        if lock.file.try_lock().map_err(io)? {
             // The directory may have been deleted or replaced: what was locked must be at the path.
             let named = if cfg!(unix) {
                 fs.stat(layout.base())
             } else {
                 fs.stat(&layout.lock_file())
             };
-            if named.is_ok_and(|named| file.meta().is_ok_and(|own| own.same_file(&named))) {
-                return Ok(file);
+            if named.is_ok_and(|named| lock.meta.same_file(&named)) {
+                return Ok(lock);
             }
-            file = open(fs, layout).map_err(io)?;
+            lock = open(fs, layout).map_err(io)?;
         }
         if Instant::now() >= deadline {
             return Err(timeout(layout));

@@ -301,7 +301,6 @@ impl Store for DiskStore {
             return Ok(None);
         };
         Counters::add(&counters.hits, 1);
-        self.inner.note_use(&self.inner.index(), &binding);
         self.wake();
         let mut entry = Entry::from(artifact);
         entry.namespace = binding.envelope.namespace;

@@ -69,11 +69,28 @@ impl Bucket<'_> {
         kind: SlotKind,
         hash: SlotHash,
     ) -> impl Iterator<Item = (usize, Slot)> + '_ {
-        let tag = hash.tag(kind);
-        (0..SLOTS)
-            .filter(move |&slot| self.tag(slot) == tag)
+        self.tagged(hash.tag(kind))
             .filter_map(|slot| Some((slot, self.get(slot)?)))
             .filter(move |(_, slot)| slot.matches(kind, hash))
+    }
+
+    /// The slots with a tag: first all tags are compared, without a branch, because a look-up of
+    /// an absent key is nothing else.
+    fn tagged(&self, tag: u32) -> impl Iterator<Item = usize> + use<> {
+        let mut found = 0_u32;
+        for (i, word) in self.0.iter().take(TAG_WORDS).enumerate() {
+            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+            let [a, b, c, d, e, f, g, h] = bytes;
+            let first = u32::from_ne_bytes([a, b, c, d]) == tag;
+            let second = u32::from_ne_bytes([e, f, g, h]) == tag;
+            found |= (u32::from(first) | u32::from(second) << 1) << (2 * i);
+        }
+        // Bit by bit, the lowest first: nothing to do for the usual zero.
+        std::iter::from_fn(move || {
+            let slot = found.trailing_zeros() as usize;
+            found &= found.wrapping_sub(1);
+            (slot < SLOTS).then_some(slot)
+        })
     }
 
     /// The first empty slot and the number of empty ones.

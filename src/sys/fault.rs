@@ -3,7 +3,7 @@
 use super::mapping::{ObjectMap, SharedMap};
 use super::real::RealFs;
 use super::{Access, FileSystem, Meta, RawFile};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -74,6 +74,10 @@ impl RawFile for FaultFile {
     fn meta(&self) -> io::Result<Meta> {
         self.plan.step(false)?;
         self.file.meta()
+    }
+    fn stat_below(&self, name: &OsStr) -> io::Result<Meta> {
+        self.plan.step(false)?;
+        self.file.stat_below(name)
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.plan.step(false)?;

@@ -10,7 +10,7 @@ pub(crate) mod mapping;
 pub(crate) mod real;
 
 use mapping::{ObjectMap, SharedMap};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
@@ -64,6 +64,8 @@ pub(crate) enum Access {
 /// An open file. Dropping it gives up its lock.
 pub(crate) trait RawFile: Debug + Send + Sync {
     fn meta(&self) -> io::Result<Meta>;
+    /// In an open directory: what [`FileSystem::stat`] would say of a name in it. Unix only.
+    fn stat_below(&self, name: &OsStr) -> io::Result<Meta>;
     /// Reads all of `buf`; `UnexpectedEof` if the file is shorter.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `buf`; on failure a part of it may be there.

@@ -6,7 +6,7 @@
 
 use super::mapping::{ObjectMap, SharedMap};
 use super::{Access, FileId, FileSystem, Meta, RawFile};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
@@ -22,6 +22,16 @@ struct RealFile(File);
 impl RawFile for RealFile {
     fn meta(&self) -> io::Result<Meta> {
         self.0.metadata().map(|m| meta(&m))
+    }
+
+    #[cfg(unix)]
+    fn stat_below(&self, name: &OsStr) -> io::Result<Meta> {
+        platform::stat_in(&self.0, name)
+    }
+
+    #[cfg(not(unix))]
+    fn stat_below(&self, _name: &OsStr) -> io::Result<Meta> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     #[cfg(unix)]
@@ -200,7 +210,7 @@ mod platform {
     use std::ffi::{OsStr, OsString};
     use std::fs::File;
     use std::io;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::ffi::OsStringExt as _;
     use std::path::{Component, Path};
     use std::time::{Duration, SystemTime};
@@ -278,6 +288,12 @@ mod platform {
         Ok(rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700))?)
     }
 
+    pub(super) fn stat(path: &Path) -> io::Result<Meta> {
+        let (dir, name) = parent(path)?;
+        stat_in(&dir, name)
+    }
+
+    /// What is called `name` in an open directory.
     #[allow(
         clippy::unnecessary_cast,
         clippy::cast_lossless,
@@ -287,9 +303,8 @@ mod platform {
         trivial_numeric_casts,
         reason = "the types of `stat`'s fields differ from platform to platform"
     )]
-    pub(super) fn stat(path: &Path) -> io::Result<Meta> {
-        let (dir, name) = parent(path)?;
-        let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    pub(super) fn stat_in(dir: impl AsFd, name: &OsStr) -> io::Result<Meta> {
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
         let since = Duration::new(stat.st_mtime.max(0) as u64, stat.st_mtime_nsec as u32);
         Ok(Meta {
