@@ -50,7 +50,7 @@ fn storm(store: &DiskStore, seed: u64, stop: &AtomicBool, clears: bool) {
         let n = random(KEYS);
         match random(100) {
             0..35 => {
-                let _ = store.put(&key(n), content(n, random(35)).into()).unwrap();
+                drop(store.put(&key(n), content(n, random(35)).into()).unwrap());
             }
             35..75 => {
                 if let Some(entry) = store.get(&key(n)).unwrap() {
@@ -92,7 +92,10 @@ fn run_role() -> bool {
 }
 
 /// Everything is in order once it is quiet: totals are what is there, and the budget holds.
-fn check_at_rest(dir: &Path) {
+///
+/// A process that was killed between appending and indexing leaves a binding that nobody was told
+/// of: a rebuild may find it, where no newer one of its key is.
+fn check_at_rest(dir: &Path, killed: bool) {
     let store = wait(store(dir));
     for n in 0..KEYS {
         if let Some(found) = get(&store, n) {
@@ -100,7 +103,7 @@ fn check_at_rest(dir: &Path) {
         }
     }
     for n in 0..KEYS {
-        let _ = store.put(&key(n), content(n, n).into()).unwrap();
+        drop(store.put(&key(n), content(n, n).into()).unwrap());
         assert!(get(&store, n) == Some(content(n, n)), "key {n}");
     }
     store.flush().unwrap();
@@ -118,9 +121,12 @@ fn check_at_rest(dir: &Path) {
     let rebuilt = open(dir);
     for n in 0..KEYS {
         let before = &found[usize::try_from(n).unwrap()];
-        assert!(get(&rebuilt, n) == *before, "key {n} after a rebuild");
+        match get(&rebuilt, n) {
+            Some(now) if killed && before.is_none() => check(n, &now),
+            now => assert!(now == *before, "key {n} after a rebuild"),
+        }
     }
-    let bound = found.iter().filter(|found| found.is_some()).count() as u64;
+    let bound = (0..KEYS).filter(|n| get(&rebuilt, *n).is_some()).count() as u64;
     assert_eq!(rebuilt.stats().entries, bound);
 }
 
@@ -141,7 +147,7 @@ fn many_processes_and_threads_at_once_never_see_foreign_bytes() {
             .map(|seed| child(name, &format!("{seed} {} {clears}", millis()), dir.path()))
             .collect();
         children.into_iter().for_each(join);
-        check_at_rest(dir.path());
+        check_at_rest(dir.path(), false);
     }
 }
 
@@ -173,7 +179,7 @@ fn killed_processes_leave_a_directory_that_serves() {
         }
         seed += 2;
     }
-    check_at_rest(dir.path());
+    check_at_rest(dir.path(), true);
 }
 
 #[test]
@@ -183,7 +189,7 @@ fn an_index_that_is_deleted_under_load_loses_nothing_that_is_kept() {
     {
         let store = open(dir.path());
         for n in 0..40 {
-            let _ = store.put(&key(n + 5000), keep(n).into()).unwrap();
+            drop(store.put(&key(n + 5000), keep(n).into()).unwrap());
         }
         store.flush().unwrap();
     }

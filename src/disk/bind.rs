@@ -224,7 +224,15 @@ impl Inner {
     ) -> io::Result<(Place, Arc<Pack>)> {
         let len = record_len(envelope.kind, envelope.length)
             .ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
-        let mut owned = self.take_pack(len, except)?;
+        let mut owned = match self.take_pack(len, except) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // In the middle of a clear, which has the lock, or the folder was deleted.
+                drop(self.locked().map_err(into_io)?);
+                super::create_directories(&self.files).map_err(into_io)?;
+                self.take_pack(len, except)?
+            }
+            owned => owned?,
+        };
         // A pack in which a write failed is given up: its end is not known any more.
         let place = owned.append(self.check(), envelope, payload)?;
         let pack = Arc::clone(&owned.pack);
@@ -525,7 +533,10 @@ impl Inner {
                 .unbind(&locked.index, key, true)
                 .map_err(|e| self.error("remove a key", e))?;
             drop(locked);
-            self.collect_if_worthwhile()?;
+            if self.collect_if_worthwhile().is_err() {
+                // The key is removed; the space is freed by a later pass.
+                Counters::add(&self.counters.internal_errors, 1);
+            }
             return Ok(removed);
         }
     }
