@@ -20,7 +20,7 @@ fn on_disk(dir: &Path) -> u64 {
 
 #[test]
 fn the_byte_budget_holds_after_every_put_of_every_size() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let budget = 2 << 20;
     let store = wait(
         DiskStore::builder()
@@ -60,7 +60,7 @@ fn the_byte_budget_holds_after_every_put_of_every_size() {
 
 #[test]
 fn the_entry_budget_holds_and_the_oldest_go_first() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let store = wait(
         DiskStore::builder()
             .entry_budget(100)
@@ -90,7 +90,7 @@ fn the_entry_budget_holds_and_the_oldest_go_first() {
 
 #[test]
 fn what_is_used_is_not_evicted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let store = wait(
         DiskStore::builder()
             .byte_budget(1 << 20)
@@ -115,7 +115,7 @@ fn what_is_used_is_not_evicted() {
 
 #[test]
 fn an_artifact_as_large_as_the_budget_is_cached_and_a_larger_one_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let store = wait(
         DiskStore::builder()
             .byte_budget(1 << 20)
@@ -140,7 +140,7 @@ fn an_artifact_as_large_as_the_budget_is_cached_and_a_larger_one_refused() {
 #[test]
 fn a_zero_budget_accepts_puts_and_keeps_nothing() {
     for (bytes_, entries) in [(0, 10), (1000, 0), (0, 0)] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = support::fast_dir();
         let builder = DiskStore::builder()
             .byte_budget(bytes_)
             .entry_budget(entries);
@@ -155,7 +155,7 @@ fn a_zero_budget_accepts_puts_and_keeps_nothing() {
 
 #[test]
 fn shared_content_survives_evictions_and_the_emptying_of_packs() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let store = wait(
         DiskStore::builder()
             .byte_budget(1 << 20)
@@ -191,7 +191,7 @@ fn shared_content_survives_evictions_and_the_emptying_of_packs() {
 
 #[test]
 fn thousands_of_evictions_leave_no_half_empty_packs_and_write_little_twice() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let budget = 4 << 20;
     let store = wait(
         DiskStore::builder()
@@ -226,7 +226,7 @@ fn thousands_of_evictions_leave_no_half_empty_packs_and_write_little_twice() {
 
 #[test]
 fn removing_gives_the_space_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let store = wait(
         DiskStore::builder()
             .byte_budget(64 << 20)
@@ -246,7 +246,7 @@ fn removing_gives_the_space_back() {
 
 #[test]
 fn a_table_that_grows_loses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let (store, other) = (open(dir.path()), open(dir.path()));
     for n in 0..20_000 {
         put(

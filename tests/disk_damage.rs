@@ -60,11 +60,11 @@ fn check_and_heal(store: &DiskStore, what: &str) -> usize {
 
 /// Damages every file of a populated directory in turn, with the store closed.
 fn damage_each(what: &str, damage: &dyn Fn(&Path)) {
-    let probe = tempfile::tempdir().unwrap();
+    let probe = support::fast_dir();
     populate(probe.path());
     for i in 0..files(probe.path()).len() {
         for mapping in [Mapping::Large, Mapping::Never] {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = support::fast_dir();
             populate(dir.path());
             let victim = files(dir.path())[i].clone();
             damage(&victim);
@@ -145,7 +145,7 @@ fn a_directory_in_the_place_of_a_file_is_a_miss_or_right() {
 #[cfg(unix)]
 #[test]
 fn a_symlink_in_the_place_of_a_file_is_not_followed() {
-    let outside = tempfile::tempdir().unwrap();
+    let outside = support::fast_dir();
     let victim = outside.path().join("victim");
     fs::write(&victim, b"precious").unwrap();
     damage_each("a symlink", &|path| {
@@ -160,9 +160,9 @@ fn a_symlink_in_the_place_of_a_file_is_not_followed() {
 #[test]
 fn a_symlink_in_the_place_of_a_folder_is_not_followed() {
     for folder in ["packs", "objects", "tmp", "builds", ""] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = support::fast_dir();
         populate(dir.path());
-        let outside = tempfile::tempdir().unwrap();
+        let outside = support::fast_dir();
         let path = dir.path().join("v1").join(folder);
         fs::remove_dir_all(&path).unwrap();
         std::os::unix::fs::symlink(outside.path(), path.to_str().unwrap().trim_end_matches('/'))
@@ -197,12 +197,12 @@ fn a_fifo_in_the_place_of_a_file_does_not_hang() {
 
 #[test]
 fn swapped_files_never_serve_each_others_bytes() {
-    let probe = tempfile::tempdir().unwrap();
+    let probe = support::fast_dir();
     populate(probe.path());
     let count = files(probe.path()).len();
     for i in 0..count {
         for j in 0..i {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = support::fast_dir();
             populate(dir.path());
             let all = files(dir.path());
             let (a, b) = (fs::read(&all[i]).unwrap(), fs::read(&all[j]).unwrap());
@@ -218,7 +218,7 @@ fn swapped_files_never_serve_each_others_bytes() {
 
 #[test]
 fn a_flipped_bit_anywhere_is_a_miss_or_right() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     populate(dir.path());
     let all = files(dir.path());
     let originals: Vec<_> = all.iter().map(|path| fs::read(path).unwrap()).collect();
@@ -254,7 +254,7 @@ fn a_flipped_bit_anywhere_is_a_miss_or_right() {
 #[cfg(unix)]
 #[test]
 fn a_flipped_bit_anywhere_in_the_table_of_the_index_is_a_miss_or_right() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     populate(dir.path());
     let store = open(dir.path());
     let index = dir.path().join("v1/index");
@@ -279,7 +279,7 @@ fn a_flipped_bit_anywhere_in_the_table_of_the_index_is_a_miss_or_right() {
 
 #[test]
 fn foreign_files_in_every_folder_do_no_harm() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     populate(dir.path());
     for folder in [
         "",
@@ -313,7 +313,7 @@ fn foreign_files_in_every_folder_do_no_harm() {
 
 #[test]
 fn a_lost_index_is_rebuilt_with_every_binding_and_none_that_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let store = open(dir.path());
     for n in 0..2000 {
         put(&store, n, bytes(n % 500, 200));
@@ -368,7 +368,7 @@ fn a_lost_index_is_rebuilt_with_every_binding_and_none_that_is_gone() {
 
 #[test]
 fn a_removal_during_a_rebuild_stays_removed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let store = open(dir.path());
     for n in 0..3000 {
         put(&store, n, bytes(n, 10));
@@ -396,7 +396,7 @@ fn a_removal_during_a_rebuild_stays_removed() {
 
 #[test]
 fn an_artifact_that_is_a_pack_or_an_index_binds_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     let store = open(dir.path());
     for n in 0..20 {
         put(&store, n, bytes(n, 100));
@@ -427,9 +427,9 @@ fn an_artifact_that_is_a_pack_or_an_index_binds_nothing() {
 
 #[test]
 fn a_copied_directory_serves_what_arrived() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     populate(dir.path());
-    let copy = tempfile::tempdir().unwrap();
+    let copy = support::fast_dir();
     for path in files(dir.path()) {
         let to = copy.path().join(path.strip_prefix(dir.path()).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -441,7 +441,7 @@ fn a_copied_directory_serves_what_arrived() {
 
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = support::fast_dir();
     populate(dir.path());
     let index = dir.path().join("v1/index");
     let mut content = fs::read(&index).unwrap();
