@@ -137,7 +137,7 @@ pub fn in_threads(threads: u64, run: impl Fn(u64) -> f64 + Sync) -> f64 {
                 })
             })
             .collect();
-        let times = handles.into_iter().map(|handle| handle.join());
+        let times = handles.into_iter().map(thread::ScopedJoinHandle::join);
         times
             .map(|time| time.expect("no call panics"))
             .fold(0.0, f64::max)
