@@ -1,45 +1,39 @@
-//! Writing: a put appends a record, then binds its key in the index under the lock.
+//! Binding and unbinding keys: what happens to the index under the lock.
 
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind, record_len};
 use super::header::{Changes, Field, REBUILDING};
 use super::index::Index;
-use super::inner::{Binding, Inner, Locked};
-use super::object::{self, Stored};
-use super::pack::{Claim, OwnedPack, Pack, list};
+use super::inner::{Inner, Locked};
+use super::lookup::Binding;
+use super::object::{self};
+use super::pack::Pack;
 use super::slot::{Allocated, Place, Slot, SlotKind};
-use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
-use crate::store::Entry;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
-/// A put that loses a race (content evicted, pack deleted, all cleared) is tried this often: under
-/// a storm of evictions and clears it may lose several in a row.
-const TRIES: usize = 16;
-/// A key rebound more often than this without a flush is flushed: its older bindings have to stay
-/// until the newest one is durable.
-const REBOUND_LIMIT: usize = 3;
 /// A removal waits this long for a rebuild of the index, which it needs to find every binding.
 const REBUILD_WAIT: Duration = Duration::from_secs(30);
 
 /// A record that was appended and is to be bound.
 #[derive(Debug)]
-struct Appended {
-    envelope: Envelope,
-    place: Place,
-    pack: Arc<Pack>,
+pub(super) struct Appended {
+    pub(super) envelope: Envelope,
+    pub(super) place: Place,
+    pub(super) pack: Arc<Pack>,
     /// Bytes of an object that this put published.
-    object_bytes: u64,
+    pub(super) object_bytes: u64,
     /// The index and its epoch before the append: while both are the same, no pack was moved away
     /// by a clear, and the link count tells whether the pack is still there.
-    before: (Arc<Index>, u64),
+    pub(super) before: (Arc<Index>, u64),
 }
 
-enum Bound {
+/// What became of it.
+pub(super) enum Bound {
     Done {
         rebound: usize,
     },
@@ -48,251 +42,8 @@ enum Bound {
 }
 
 impl Inner {
-    /// Binds `key` to `entry`; `false` if exactly that was bound already.
-    pub(super) fn put(&self, key: &Fingerprint, entry: &Entry) -> Result<bool> {
-        let digest = entry.artifact.digest();
-        for _ in 0..TRIES {
-            match self.try_put(key, entry, &digest) {
-                Ok(Some(stored)) => return Ok(stored),
-                Ok(None) => {}
-                // The directory was deleted: taking the lock makes it anew.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    drop(self.locked()?);
-                    // Or only one of its folders.
-                    super::create_directories(&self.files)?;
-                    self.release_packs(Duration::ZERO);
-                }
-                Err(e) => return Err(into_error(e, self)),
-            }
-        }
-        Err(Error::new(
-            ErrorKind::Io,
-            "store an entry in a directory that changes all the time",
-        )
-        .with_path(self.files.layout.base()))
-    }
-
-    /// `None` if the put lost a race and must be tried again.
-    fn try_put(
-        &self,
-        key: &Fingerprint,
-        entry: &Entry,
-        digest: &Digest,
-    ) -> io::Result<Option<bool>> {
-        let index = self.live_index().map_err(into_io)?;
-        let bytes = entry.artifact.as_slice();
-        let known = self.content(&index, digest)?;
-        if let Some(newest) = self.settled_bindings(&index, key)?.live.pop() {
-            let same = newest.envelope.digest == *digest
-                && newest.envelope.namespace == entry.namespace
-                && newest.envelope.kind != Kind::Namespace;
-            if same && self.holds(&newest, bytes, known.as_ref().map(|k| (&k.2, k.1.place)))? {
-                self.adopt(&index, &newest);
-                Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);
-                return Ok(Some(false));
-            }
-        }
-        let mut object_bytes = 0;
-        let kind = if bytes.len() as u64 > self.limits.inline {
-            match object::store(&self.files, &self.tmp, digest, bytes)? {
-                Stored::New => {
-                    object_bytes = object::allocated(bytes.len() as u64);
-                    Counters::add(&self.counters.written_bytes, bytes.len() as u64);
-                }
-                Stored::Adopted => {
-                    Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);
-                }
-            }
-            self.pending.lock().expect(POISON).objects.insert(*digest);
-            Kind::Object
-        } else if let Some((_, slot, pack, _)) =
-            known.filter(|(.., found)| found.kind == Kind::Inline)
-        {
-            if pack.is_named(&self.files)? && pack.payload_is(slot.place.offset(), bytes)? {
-                self.pending.lock().expect(POISON).add_pack(&pack);
-                Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);
-                Kind::Shared
-            } else {
-                Kind::Inline
-            }
-        } else {
-            Kind::Inline
-        };
-        let envelope = Envelope {
-            kind,
-            generation: self.next_generation(&index),
-            key: *key,
-            digest: *digest,
-            length: bytes.len() as u64,
-            namespace: entry.namespace,
-            build_cost: entry.build_cost,
-        };
-        let before = (Arc::clone(&index), index.field(Field::Epoch));
-        let payload = if kind.carries_payload() { bytes } else { &[] };
-        let (place, pack) = self.append(&envelope, payload, None)?;
-        let appended = Appended {
-            envelope,
-            place,
-            pack,
-            object_bytes,
-            before,
-        };
-        match self.bind(&appended).map_err(into_io)? {
-            Bound::Again => Ok(None),
-            Bound::Done { rebound } => {
-                if rebound >= REBOUND_LIMIT {
-                    self.flush().map_err(into_io)?;
-                }
-                Ok(Some(true))
-            }
-        }
-    }
-
-    /// Whether the content of a binding is there and is exactly `bytes`.
-    fn holds(
-        &self,
-        binding: &Binding,
-        bytes: &[u8],
-        shared: Option<(&Arc<Pack>, Place)>,
-    ) -> io::Result<bool> {
-        // A handle outlives the file: what was deleted behind our back is not stored.
-        let is_there = |pack: &Arc<Pack>| pack.is_named(&self.files);
-        if !is_there(&binding.pack)? {
-            return Ok(false);
-        }
-        match binding.envelope.kind {
-            Kind::Inline => binding.pack.payload_is(binding.slot.place.offset(), bytes),
-            Kind::Shared => shared.map_or(Ok(false), |(pack, place)| {
-                Ok(is_there(pack)? && pack.payload_is(place.offset(), bytes)?)
-            }),
-            Kind::Object => object::is_equal(&self.files, &binding.envelope.digest, bytes),
-            Kind::Namespace => Ok(false),
-        }
-    }
-
-    /// What was found stored is relied on, so the next flush covers it, whoever wrote it.
-    fn adopt(&self, index: &Index, binding: &Binding) {
-        self.note_use(index, binding);
-        let mut pending = self.pending.lock().expect(POISON);
-        pending.add_pack(&binding.pack);
-        match binding.envelope.kind {
-            Kind::Object => {
-                pending.objects.insert(binding.envelope.digest);
-            }
-            Kind::Shared => {
-                drop(pending);
-                if let Ok(Some((_, _, pack, _))) = self.content(index, &binding.envelope.digest) {
-                    self.pending.lock().expect(POISON).add_pack(&pack);
-                }
-            }
-            Kind::Inline | Kind::Namespace => {}
-        }
-    }
-
-    /// Writes a namespace's name, or any record that is not an artifact's.
-    pub(super) fn put_name(&self, envelope: &Envelope, name: &[u8]) -> Result<()> {
-        for _ in 0..TRIES {
-            let io = |e| self.error("write the name of a namespace", e);
-            let index = self.index();
-            let epoch = index.field(Field::Epoch);
-            let before = (index, epoch);
-            let (place, pack) = self.append(envelope, name, None).map_err(io)?;
-            let envelope = *envelope;
-            let appended = Appended {
-                envelope,
-                place,
-                pack,
-                object_bytes: 0,
-                before,
-            };
-            if matches!(self.bind(&appended)?, Bound::Done { .. }) {
-                return Ok(());
-            }
-        }
-        Err(self.error(
-            "write the name of a namespace",
-            io::ErrorKind::Interrupted.into(),
-        ))
-    }
-
-    /// Appends a record to a pack that this process holds, other than `except`. No lock is held.
-    pub(super) fn append(
-        &self,
-        envelope: &Envelope,
-        payload: &[u8],
-        except: Option<&Pack>,
-    ) -> io::Result<(Place, Arc<Pack>)> {
-        let len = record_len(envelope.kind, envelope.length)
-            .ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
-        let mut owned = match self.take_pack(len, except) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // In the middle of a clear, which has the lock, or the folder was deleted.
-                drop(self.locked().map_err(into_io)?);
-                super::create_directories(&self.files).map_err(into_io)?;
-                self.take_pack(len, except)?
-            }
-            owned => owned?,
-        };
-        // A pack in which a write failed is given up: its end is not known any more.
-        let place = owned.append(self.check(), envelope, payload)?;
-        let pack = Arc::clone(&owned.pack);
-        Counters::add(&self.counters.written_bytes, len);
-        self.pending.lock().expect(POISON).add_pack(&pack);
-        self.pool
-            .lock()
-            .expect(POISON)
-            .push((owned, Instant::now()));
-        Ok((place, pack))
-    }
-
-    /// A claimed pack with room for `len` bytes: from the pool, an idle one, or a new one.
-    fn take_pack(&self, len: u64, except: Option<&Pack>) -> io::Result<OwnedPack> {
-        let usable = |pack: &OwnedPack| {
-            pack.fits(len) && except.is_none_or(|other| other.number != pack.pack.number)
-        };
-        {
-            let mut pool = self.pool.lock().expect(POISON);
-            // Full ones are given up, so that others may empty them.
-            pool.retain(|(owned, _)| owned.fits(super::envelope::SIZE as u64));
-            if let Some(i) = pool.iter().position(|(owned, _)| usable(owned)) {
-                return Ok(pool.swap_remove(i).0);
-            }
-        }
-        // What other processes left is continued, so that packs get filled; a few looks are enough.
-        // Which ones are idle tells only the attempt to claim them.
-        let idle = list(&self.files)?;
-        let room = |meta: &crate::sys::Meta| meta.id.len.saturating_add(len) <= self.limits.pack;
-        for (number, _) in idle.iter().filter(|(_, meta)| room(meta)).take(8) {
-            if let Claim::Pack(owned) = OwnedPack::claim(&self.files, *number, self.limits.pack)? {
-                if usable(&owned) {
-                    return Ok(self.known(owned));
-                }
-            }
-        }
-        Ok(self.known(OwnedPack::create(&self.files, self.limits.pack)?))
-    }
-
-    /// Lets readers share the handle of a claimed pack.
-    fn known(&self, owned: OwnedPack) -> OwnedPack {
-        let pack = Arc::clone(&owned.pack);
-        self.packs.write().expect(POISON).insert(pack.number, pack);
-        owned
-    }
-
-    /// Gives up claimed packs that were idle for `idle`, so that others may fill or empty them.
-    pub(super) fn release_packs(&self, idle: Duration) {
-        let mut pool = self.pool.lock().expect(POISON);
-        let all = std::mem::take(&mut *pool);
-        let (given_up, kept): (Vec<_>, Vec<_>) = all
-            .into_iter()
-            .partition(|(_, used)| used.elapsed() >= idle);
-        *pool = kept;
-        drop(pool);
-        drop(given_up);
-    }
-
     /// Indexes an appended record.
-    fn bind(&self, new: &Appended) -> Result<Bound> {
+    pub(super) fn bind(&self, new: &Appended) -> Result<Bound> {
         let mut locked = self.locked()?;
         let record = record_len(new.envelope.kind, new.envelope.length).unwrap_or(0);
         let written = record.saturating_add(new.object_bytes);
@@ -377,7 +128,7 @@ impl Inner {
             Kind::Object => object::exists(&self.files, &new.envelope.digest),
             Kind::Shared => Ok(self
                 .content(index, &new.envelope.digest)?
-                .is_some_and(|(.., found)| found.kind == Kind::Inline)),
+                .is_some_and(|content| content.envelope.kind == Kind::Inline)),
         }
     }
 
@@ -560,18 +311,5 @@ pub(super) fn key_slot(index: &Index, envelope: &Envelope, place: Place) -> Slot
         allocated: Allocated::of(allocated),
         content,
         last_use: envelope.generation,
-    }
-}
-
-/// Carries an error through a function that speaks of `io::Error`.
-pub(super) fn into_io(e: Error) -> io::Error {
-    io::Error::other(e)
-}
-
-/// The inverse of [`into_io`].
-pub(super) fn into_error(e: io::Error, inner: &Inner) -> Error {
-    match e.downcast::<Error>() {
-        Ok(e) => e,
-        Err(e) => inner.error("store an entry", e),
     }
 }

@@ -3,10 +3,12 @@
 use super::envelope::{CheckKey, MAX_PACK};
 use super::header::{BadHeader, REBUILDING};
 use super::index::Found;
-use super::inner::{Inner, Limits, NewIndex, newer, open_index, publish_index};
+use super::index::NewIndex;
+use super::inner::{Inner, Limits};
 use super::layout::{CACHEDIR_TAG, Layout};
 use super::lock::DirLock;
 use super::pack::Files;
+use super::publish::{newer, open_index, publish_index};
 use super::tmp::{self, TempFolder};
 use super::{DiskStore, lock};
 use crate::error::{Error, ErrorKind, Result};

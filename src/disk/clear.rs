@@ -1,7 +1,8 @@
 //! Clearing: packs and objects are moved aside as a whole, then deleted.
 
 use super::header::Field;
-use super::inner::{Inner, NewIndex};
+use super::index::NewIndex;
+use super::inner::Inner;
 use super::pack::Pack;
 use crate::error::Result;
 use std::io;

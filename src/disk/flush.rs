@@ -286,10 +286,10 @@ impl Inner {
                     }
                 }
                 Kind::Shared => {
-                    let Some((_, _, pack, _)) = self.content(&index, digest).map_err(io)? else {
+                    let Some(content) = self.content(&index, digest).map_err(io)? else {
                         continue;
                     };
-                    pack.sync().map_err(io)?;
+                    content.pack.sync().map_err(io)?;
                 }
                 Kind::Inline | Kind::Namespace => {}
             }

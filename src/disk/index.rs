@@ -3,10 +3,10 @@
 //! Everybody reads it, through a read-only mapping or by `pread`; who holds the directory's lock
 //! writes it, by `pwrite`. Every method that writes says so.
 
-use super::header::{self, BadHeader, Changes, Constants, Field, TOTALS, TOTALS_AT};
-use super::inner::NewIndex;
+use super::header::{self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT};
+use super::pack::random_bytes;
 use super::slot::{Slot, SlotHash, SlotKind};
-use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, Position};
+use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, HeapTable, Position};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Meta, RawFile};
 use std::io;
@@ -30,6 +30,35 @@ pub(super) struct Index {
     constants: Constants,
     /// `None`: every read is a `pread`.
     map: Option<SharedMap>,
+}
+
+/// A table to be published.
+#[derive(Debug)]
+pub(super) struct NewIndex<'a> {
+    pub(super) buckets: u64,
+    pub(super) flags: u64,
+    pub(super) seed: u64,
+    /// `None`: an empty one.
+    pub(super) table: Option<&'a HeapTable>,
+    /// The index whose totals it takes over. It is then made durable before it is published,
+    /// because what a flush acknowledged relies on it.
+    pub(super) totals: Option<&'a Index>,
+}
+
+impl NewIndex<'_> {
+    /// The first index of a directory, flagged as being rebuilt: whoever walks the packs (most
+    /// often there are none) takes the flag away.
+    pub(super) fn empty() -> Self {
+        let seed = crate::hex::words(&random_bytes())[0];
+        let flags = REBUILDING;
+        Self {
+            buckets: FIRST_BUCKETS,
+            flags,
+            seed,
+            table: None,
+            totals: None,
+        }
+    }
 }
 
 /// What is at the index's path.

@@ -5,7 +5,9 @@
 //! | `layout` | all path names |
 //! | `envelope`, `slot`, `header`, `table` | all byte layouts, pure |
 //! | `pack`, `object`, `index`, `tmp`, `lock` | one kind of file each |
-//! | `inner`, `bind`, `recency` | look-up, put and remove, last uses |
+//! | `inner`, `publish` | the state behind a handle, the lock and the index in use |
+//! | `lookup`, `heal`, `recency` | a get, what it found damaged, what it used |
+//! | `put`, `append`, `bind` | a put, a removal |
 //! | `survey`, `evict`, `empty`, `clear` | the budget: the choice, keys and contents, packs; everything |
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
 //! | `builder`, `counters` | settings and opening, what this handle did |
@@ -14,6 +16,7 @@
 //! bytes, the index is never trusted; nothing that a reader may hold is ever changed; what is
 //! verified is what is served. `docs/design.md` has the argument, `docs/format.md` the bytes.
 
+mod append;
 mod bind;
 mod builder;
 mod clear;
@@ -23,14 +26,18 @@ mod envelope;
 mod evict;
 mod flush;
 mod header;
+mod heal;
 mod index;
 mod inner;
 mod janitor;
 mod layout;
 mod lock;
+mod lookup;
 mod object;
 mod pack;
 mod pending;
+mod publish;
+mod put;
 mod rebuild;
 mod recency;
 mod slot;

@@ -198,7 +198,7 @@ impl Inner {
         let io = |e| self.error("rebuild the index", e);
         for key in &replaced {
             self.drop_torn(key)
-                .map_err(|e| super::bind::into_error(e, self))?;
+                .map_err(|e| super::put::into_error(e, self))?;
         }
         let mut pending = Pending {
             rebound: replaced,

@@ -1,7 +1,8 @@
 //! Last uses: gathered in memory by gets, written in batches under the lock.
 
 use super::index::Index;
-use super::inner::{Binding, Inner};
+use super::inner::Inner;
+use super::lookup::Binding;
 use super::slot::SlotKind;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;

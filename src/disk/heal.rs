@@ -1,0 +1,147 @@
+//! Seeing to it that what was found damaged or gone is not found again. Under the lock, after a
+//! second look, and only if slot and file are still those that were read.
+
+use super::counters::Counters;
+use super::envelope::{Envelope, Kind};
+use super::header::{Changes, Field};
+use super::index::Index;
+use super::inner::Inner;
+use super::lookup::{Binding, Content, LOOKS};
+use super::object::{self};
+use super::put::into_io;
+use super::slot::{Slot, SlotKind};
+use super::table::Position;
+use crate::events;
+use crate::fingerprint::Fingerprint;
+use std::io;
+
+const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
+
+impl Inner {
+    /// Sees to it that damaged content is not found again; tells whether it did. Best effort, and
+    /// counted.
+    pub(super) fn quarantine(&self, binding: &Binding) -> bool {
+        Counters::add(&self.counters.corrupt, 1);
+        events::corrupt(
+            &self.files.layout.pack(binding.slot.place.pack()),
+            "content",
+        );
+        let Ok(locked) = self.locked() else {
+            return false;
+        };
+        let done = (|| -> io::Result<()> {
+            locked.index.add(Field::Corrupt, 1)?;
+            // Only if it is still there: another process may have healed it meanwhile.
+            if locked
+                .index
+                .get(binding.at)?
+                .is_none_or(|slot| slot.place != binding.slot.place)
+            {
+                return Ok(());
+            }
+            if !matches!(self.load(&locked.index, binding)?, Content::Corrupt) {
+                return Ok(());
+            }
+            self.drop_binding(&locked.index, binding)?;
+            self.drop_content(&locked.index, binding)
+        })();
+        if done.is_err() {
+            Counters::add(&self.counters.internal_errors, 1);
+        }
+        done.is_ok()
+    }
+
+    /// Drops the damaged content of a binding, unless an equal copy elsewhere is what others share.
+    fn drop_content(&self, index: &Index, binding: &Binding) -> io::Result<()> {
+        let Envelope { kind, digest, .. } = binding.envelope;
+        if let Some(content) = self.content(index, &digest)? {
+            if kind != Kind::Inline || content.slot.place == binding.slot.place {
+                self.clear_slot(index, content.at, &content.slot, false)?;
+            }
+        }
+        if kind == Kind::Object && object::unlink(&self.files, &digest)? {
+            let freed = object::allocated(binding.envelope.length);
+            index.subtract(Field::DiskBytes, freed)?;
+        }
+        Ok(())
+    }
+
+    /// Ends one binding; older ones of its key stay.
+    fn drop_binding(&self, index: &Index, binding: &Binding) -> io::Result<()> {
+        let others = self.bindings(index, &binding.envelope.key)?.live;
+        let unbinds = others.iter().all(|other| other.at == binding.at);
+        binding.pack.mark_dead(binding.slot.place.offset())?;
+        self.pending.lock().expect(POISON).add_pack(&binding.pack);
+        self.clear_slot(index, binding.at, &binding.slot, unbinds)
+    }
+
+    /// Clears slots of `key` that lead to nothing, under the lock and after a second look; tells
+    /// whether it did.
+    pub(super) fn forget_stale(&self, key: &Fingerprint) -> bool {
+        let Ok(locked) = self.locked() else {
+            return false;
+        };
+        let done = (|| -> io::Result<()> {
+            let found = self.bindings(&locked.index, key)?;
+            for (i, (at, slot)) in found.stale.into_iter().enumerate() {
+                self.clear_slot(&locked.index, at, &slot, found.live.is_empty() && i == 0)?;
+            }
+            if let Some(newest) = found.live.last() {
+                if matches!(self.load(&locked.index, newest)?, Content::Gone) {
+                    self.drop_binding(&locked.index, newest)?;
+                }
+            }
+            Ok(())
+        })();
+        if done.is_err() {
+            Counters::add(&self.counters.internal_errors, 1);
+        }
+        done.is_ok()
+    }
+
+    /// Ends the newest bindings of `key` until one is left whose content is whole, for a rebuild:
+    /// only a whole one may put an end to what is older.
+    pub(super) fn drop_torn(&self, key: &Fingerprint) -> io::Result<()> {
+        for _ in 0..LOOKS {
+            let index = self.index();
+            let Some(newest) = self.bindings(&index, key)?.live.pop() else {
+                break;
+            };
+            if matches!(self.load(&index, &newest)?, Content::Artifact(_))
+                || newest.envelope.kind == Kind::Namespace
+            {
+                break;
+            }
+            let locked = self.locked().map_err(into_io)?;
+            // Only if it is still the newest, and torn: it may have been healed meanwhile.
+            let now = self.bindings(&locked.index, key)?.live.pop();
+            if let Some(now) = now.filter(|now| now.slot.place == newest.slot.place) {
+                if !matches!(self.load(&locked.index, &now)?, Content::Artifact(_)) {
+                    self.drop_binding(&locked.index, &now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes: empties a slot and corrects the totals. The caller holds the lock, and says whether
+    /// a key lost its last binding.
+    pub(super) fn clear_slot(
+        &self,
+        index: &Index,
+        at: Position,
+        slot: &Slot,
+        unbinds: bool,
+    ) -> io::Result<()> {
+        index.clear(at)?;
+        let mut totals = Changes::default();
+        totals.subtract(Field::Used, 1);
+        if slot.kind == SlotKind::Key {
+            totals.add(Field::Garbage, slot.allocated.bytes());
+            if unbinds && slot.content != 0 {
+                totals.subtract(Field::Entries, 1);
+            }
+        }
+        index.change(&totals)
+    }
+}

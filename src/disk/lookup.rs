@@ -1,0 +1,248 @@
+//! Looking a key up: which bindings it has, which one counts, and what it is bound to.
+//!
+//! The index only says where to look. What is found must carry the full key, and what is handed
+//! out must hash to the digest of its binding.
+
+use super::Mapping;
+use super::envelope::{Envelope, Kind};
+use super::index::Index;
+use super::inner::Inner;
+use super::object::{self, Loaded};
+use super::pack::Pack;
+use super::slot::{Place, Slot, SlotKind};
+use super::table::Position;
+use crate::artifact::Artifact;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::fingerprint::Fingerprint;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A handle that only misses looks at the index's path this often, to see that it was replaced.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A get looks this often: where something was found damaged or moved away, what is beside it or
+/// where it went is served.
+pub(super) const LOOKS: usize = 6;
+
+/// A look-up of a key that is changed all the while looks this often before it takes what it sees.
+const SETTLING_LOOKS: usize = 16;
+
+/// What a slot leads to, as the envelope there says: a live binding, or where content is.
+#[derive(Clone, Debug)]
+pub(super) struct Binding {
+    pub(super) at: Position,
+    pub(super) slot: Slot,
+    pub(super) envelope: Envelope,
+    pub(super) pack: Arc<Pack>,
+}
+
+/// The bindings of a key, and slots that look like its own and lead to nothing live.
+#[derive(Debug, Default)]
+pub(super) struct Bindings {
+    /// By generation, the newest last.
+    pub(super) live: Vec<Binding>,
+    pub(super) stale: Vec<(Position, Slot)>,
+}
+
+impl Bindings {
+    /// Where the slots are and where they lead, and which of them are alive.
+    fn places(&self) -> impl Iterator<Item = (Position, Place, bool)> {
+        let live = self.live.iter().map(|b| (b.at, b.slot.place, true));
+        live.chain(self.stale.iter().map(|(at, slot)| (*at, slot.place, false)))
+    }
+
+    /// Whether `slots` are among the live ones.
+    fn has_all(&self, slots: &[(Position, Slot)]) -> bool {
+        let is_live = |at: Position, place| {
+            self.live
+                .iter()
+                .any(|b| (b.at, b.slot.place) == (at, place))
+        };
+        slots.iter().all(|(at, slot)| is_live(*at, slot.place))
+    }
+}
+
+/// What loading the content of a binding found.
+pub(super) enum Content {
+    Artifact(Artifact),
+    Gone,
+    Corrupt,
+}
+
+enum Look {
+    Found(Artifact, Binding),
+    Corrupt(Binding),
+    /// A slot led to nothing.
+    Gone,
+    Nothing,
+}
+
+impl Inner {
+    /// All bindings of `key` that the index knows.
+    pub(super) fn bindings(&self, index: &Index, key: &Fingerprint) -> io::Result<Bindings> {
+        let hash = index.hash(key.as_bytes());
+        let mut found = Bindings::default();
+        for (at, slot) in index.find(SlotKind::Key, hash)? {
+            match self.envelope(slot.place)? {
+                Some((pack, envelope, true)) if envelope.key == *key => {
+                    found.live.push(Binding {
+                        at,
+                        slot,
+                        envelope,
+                        pack,
+                    });
+                }
+                // Another key with the same hash: leave its slot alone.
+                Some((_, envelope, true)) if index.hash(envelope.key.as_bytes()) == hash => {}
+                _ => found.stale.push((at, slot)),
+            }
+        }
+        found
+            .live
+            .sort_by_key(|binding| (binding.envelope.generation, binding.slot.place));
+        Ok(found)
+    }
+
+    /// The bindings of `key` at one moment, for who does not hold the lock.
+    ///
+    /// Bindings are looked at one after the other, while a flush or a removal may bury them, the
+    /// oldest first: a look that found an older one alive may come to the newer one when that is
+    /// dead too, or no longer in the table. So only a look that nothing changed under counts.
+    pub(super) fn settled_bindings(
+        &self,
+        index: &Index,
+        key: &Fingerprint,
+    ) -> io::Result<Bindings> {
+        let mut found = self.bindings(index, key)?;
+        for _ in 0..SETTLING_LOOKS {
+            if found.live.is_empty() {
+                break;
+            }
+            if found.stale.is_empty() {
+                // What was alive is alive unless its slot went, and nothing newer came.
+                let slots = index.find(SlotKind::Key, index.hash(key.as_bytes()))?;
+                if slots.len() == found.live.len() && found.has_all(&slots) {
+                    break;
+                }
+            }
+            let again = self.bindings(index, key)?;
+            let settled = again.places().eq(found.places());
+            found = again;
+            if settled {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Where the index says that content is stored, inline or as an object (the envelope's kind
+    /// tells): the slot and the pack, if the envelope there bears it out.
+    pub(super) fn content(&self, index: &Index, digest: &Digest) -> io::Result<Option<Binding>> {
+        for (at, slot) in index.find(SlotKind::Content, index.hash(digest.as_bytes()))? {
+            if let Some((pack, envelope, _)) = self.envelope(slot.place)? {
+                // Live or dead: the dead word ends a binding, not the bytes behind it.
+                if envelope.digest == *digest {
+                    return Ok(Some(Binding {
+                        at,
+                        slot,
+                        envelope,
+                        pack,
+                    }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entry under `key` and its slot, verified; its use is noted.
+    pub(super) fn get(&self, key: &Fingerprint) -> Result<Option<(Artifact, Binding)>> {
+        let mut index = self.live_index()?;
+        let mut looked_again = false;
+        for _ in 0..LOOKS {
+            let found = self.look(&index, key);
+            let go_on = match found.map_err(|e| self.error("look up a key", e))? {
+                Look::Found(artifact, binding) => {
+                    self.note_use(&index, &binding);
+                    return Ok(Some((artifact, binding)));
+                }
+                // An older binding, which a flush made durable, may be beside what a power cut
+                // left of a newer one.
+                Look::Corrupt(binding) => self.quarantine(&binding),
+                Look::Gone if looked_again => self.forget_stale(key),
+                Look::Nothing if looked_again || !self.is_time_to_look() => false,
+                // It may have moved, or another index may be at the path: once more.
+                Look::Gone | Look::Nothing => {
+                    looked_again = true;
+                    self.epoch.store(u64::MAX, Ordering::Relaxed);
+                    index = self.refresh()?;
+                    self.drop_gone_packs();
+                    true
+                }
+            };
+            if !go_on {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_time_to_look(&self) -> bool {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.looked.load(Ordering::Relaxed);
+        if now < last + LOOK_AGAIN.as_millis() as u64 {
+            return false;
+        }
+        self.looked.store(now, Ordering::Relaxed);
+        true
+    }
+
+    fn look(&self, index: &Index, key: &Fingerprint) -> io::Result<Look> {
+        let mut found = self.settled_bindings(index, key)?;
+        let Some(binding) = found.live.pop() else {
+            return Ok(if found.stale.is_empty() {
+                Look::Nothing
+            } else {
+                Look::Gone
+            });
+        };
+        Ok(match self.load(index, &binding)? {
+            Content::Artifact(artifact) => Look::Found(artifact, binding),
+            Content::Gone => Look::Gone,
+            Content::Corrupt => Look::Corrupt(binding),
+        })
+    }
+
+    pub(super) fn load(&self, index: &Index, binding: &Binding) -> io::Result<Content> {
+        let Envelope {
+            kind,
+            digest,
+            length,
+            ..
+        } = binding.envelope;
+        let (pack, offset) = match kind {
+            Kind::Inline => (Arc::clone(&binding.pack), binding.slot.place.offset()),
+            Kind::Namespace => return Ok(Content::Gone),
+            Kind::Object => {
+                let map = self.limits.mapping == Mapping::Large;
+                return Ok(match object::load(&self.files, &digest, length, map)? {
+                    Loaded::Artifact(artifact) => Content::Artifact(artifact),
+                    Loaded::Gone => Content::Gone,
+                    Loaded::Corrupt => Content::Corrupt,
+                });
+            }
+            Kind::Shared => match self.content(index, &digest)? {
+                Some(content) if content.envelope.kind == Kind::Inline => {
+                    (content.pack, content.slot.place.offset())
+                }
+                _ => return Ok(Content::Gone),
+            },
+        };
+        Ok(match pack.payload(offset, length, &digest)? {
+            Some(bytes) => Content::Artifact(Artifact::verified_heap(bytes, digest, None)),
+            None => Content::Corrupt,
+        })
+    }
+}

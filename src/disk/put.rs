@@ -1,0 +1,212 @@
+//! Putting: what is there already is adopted, what is not is written and then bound.
+
+use super::bind::{Appended, Bound};
+use super::counters::Counters;
+use super::envelope::{Envelope, Kind};
+use super::header::Field;
+use super::index::Index;
+use super::inner::Inner;
+use super::lookup::Binding;
+use super::object::{self, Stored};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
+use crate::store::Entry;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
+/// A put that loses a race (content evicted, pack deleted, all cleared) is tried this often: under
+/// a storm of evictions and clears it may lose several in a row.
+const TRIES: usize = 16;
+/// A key rebound more often than this without a flush is flushed: its older bindings have to stay
+/// until the newest one is durable.
+const REBOUND_LIMIT: usize = 3;
+
+impl Inner {
+    /// Binds `key` to `entry`; `false` if exactly that was bound already.
+    pub(super) fn put(&self, key: &Fingerprint, entry: &Entry) -> Result<bool> {
+        let digest = entry.artifact.digest();
+        for _ in 0..TRIES {
+            match self.try_put(key, entry, &digest) {
+                Ok(Some(stored)) => return Ok(stored),
+                Ok(None) => {}
+                // The directory was deleted: taking the lock makes it anew.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    drop(self.locked()?);
+                    // Or only one of its folders.
+                    super::create_directories(&self.files)?;
+                    self.release_packs(Duration::ZERO);
+                }
+                Err(e) => return Err(into_error(e, self)),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Io,
+            "store an entry in a directory that changes all the time",
+        )
+        .with_path(self.files.layout.base()))
+    }
+
+    /// `None` if the put lost a race and must be tried again.
+    fn try_put(
+        &self,
+        key: &Fingerprint,
+        entry: &Entry,
+        digest: &Digest,
+    ) -> io::Result<Option<bool>> {
+        let index = self.live_index().map_err(into_io)?;
+        let bytes = entry.artifact.as_slice();
+        let known = self.content(&index, digest)?;
+        if let Some(newest) = self.settled_bindings(&index, key)?.live.pop() {
+            let same = newest.envelope.digest == *digest
+                && newest.envelope.namespace == entry.namespace
+                && newest.envelope.kind != Kind::Namespace;
+            if same && self.holds(&newest, known.as_ref(), bytes)? {
+                self.adopt(&index, &newest);
+                Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);
+                return Ok(Some(false));
+            }
+        }
+        let (kind, object_bytes) = self.put_content(known, digest, bytes)?;
+        let envelope = Envelope {
+            kind,
+            generation: self.next_generation(&index),
+            key: *key,
+            digest: *digest,
+            length: bytes.len() as u64,
+            namespace: entry.namespace,
+            build_cost: entry.build_cost,
+        };
+        let before = (Arc::clone(&index), index.field(Field::Epoch));
+        let payload = if kind.carries_payload() { bytes } else { &[] };
+        let (place, pack) = self.append(&envelope, payload, None)?;
+        let appended = Appended {
+            envelope,
+            place,
+            pack,
+            object_bytes,
+            before,
+        };
+        match self.bind(&appended).map_err(into_io)? {
+            Bound::Again => Ok(None),
+            Bound::Done { rebound } => {
+                if rebound >= REBOUND_LIMIT {
+                    self.flush().map_err(into_io)?;
+                }
+                Ok(Some(true))
+            }
+        }
+    }
+
+    /// Decides how the record carries `bytes`: not at all where they are stored already, or are
+    /// stored as an object now. Also tells how many bytes on disk a new object takes.
+    fn put_content(
+        &self,
+        known: Option<Binding>,
+        digest: &Digest,
+        bytes: &[u8],
+    ) -> io::Result<(Kind, u64)> {
+        let length = bytes.len() as u64;
+        if length > self.limits.inline {
+            let stored = object::store(&self.files, &self.tmp, digest, bytes)?;
+            self.pending.lock().expect(POISON).objects.insert(*digest);
+            return Ok(match stored {
+                Stored::New => {
+                    Counters::add(&self.counters.written_bytes, length);
+                    (Kind::Object, object::allocated(length))
+                }
+                Stored::Adopted => {
+                    Counters::add(&self.counters.deduplicated_bytes, length);
+                    (Kind::Object, 0)
+                }
+            });
+        }
+        let Some(known) = known.filter(|known| known.envelope.kind == Kind::Inline) else {
+            return Ok((Kind::Inline, 0));
+        };
+        // A handle outlives the file: what was deleted behind our back is not stored.
+        let is_there = known.pack.is_named(&self.files)?;
+        if is_there && known.pack.payload_is(known.slot.place.offset(), bytes)? {
+            self.pending.lock().expect(POISON).add_pack(&known.pack);
+            Counters::add(&self.counters.deduplicated_bytes, length);
+            return Ok((Kind::Shared, 0));
+        }
+        Ok((Kind::Inline, 0))
+    }
+
+    /// Whether the content of a binding is there and is exactly `bytes`.
+    fn holds(&self, binding: &Binding, known: Option<&Binding>, bytes: &[u8]) -> io::Result<bool> {
+        // A handle outlives the file: what was deleted behind our back is not stored.
+        let is_payload_of = |found: &Binding| -> io::Result<bool> {
+            let is_there = found.pack.is_named(&self.files)?;
+            Ok(is_there && found.pack.payload_is(found.slot.place.offset(), bytes)?)
+        };
+        match (binding.envelope.kind, known) {
+            (Kind::Inline, _) => is_payload_of(binding),
+            (Kind::Shared, Some(known)) => is_payload_of(known),
+            (Kind::Object, _) => Ok(binding.pack.is_named(&self.files)?
+                && object::is_equal(&self.files, &binding.envelope.digest, bytes)?),
+            (Kind::Shared, None) | (Kind::Namespace, _) => Ok(false),
+        }
+    }
+
+    /// What was found stored is relied on, so the next flush covers it, whoever wrote it.
+    fn adopt(&self, index: &Index, binding: &Binding) {
+        self.note_use(index, binding);
+        let mut pending = self.pending.lock().expect(POISON);
+        pending.add_pack(&binding.pack);
+        match binding.envelope.kind {
+            Kind::Object => {
+                pending.objects.insert(binding.envelope.digest);
+            }
+            Kind::Shared => {
+                drop(pending);
+                if let Ok(Some(content)) = self.content(index, &binding.envelope.digest) {
+                    self.pending.lock().expect(POISON).add_pack(&content.pack);
+                }
+            }
+            Kind::Inline | Kind::Namespace => {}
+        }
+    }
+
+    /// Writes a namespace's name, or any record that is not an artifact's.
+    pub(super) fn put_name(&self, envelope: &Envelope, name: &[u8]) -> Result<()> {
+        for _ in 0..TRIES {
+            let io = |e| self.error("write the name of a namespace", e);
+            let index = self.index();
+            let epoch = index.field(Field::Epoch);
+            let before = (index, epoch);
+            let (place, pack) = self.append(envelope, name, None).map_err(io)?;
+            let envelope = *envelope;
+            let appended = Appended {
+                envelope,
+                place,
+                pack,
+                object_bytes: 0,
+                before,
+            };
+            if matches!(self.bind(&appended)?, Bound::Done { .. }) {
+                return Ok(());
+            }
+        }
+        Err(self.error(
+            "write the name of a namespace",
+            io::ErrorKind::Interrupted.into(),
+        ))
+    }
+}
+
+/// Carries an error through a function that speaks of `io::Error`.
+pub(super) fn into_io(e: Error) -> io::Error {
+    io::Error::other(e)
+}
+
+/// The inverse of [`into_io`].
+pub(super) fn into_error(e: io::Error, inner: &Inner) -> Error {
+    match e.downcast::<Error>() {
+        Ok(e) => e,
+        Err(e) => inner.error("store an entry", e),
+    }
+}
