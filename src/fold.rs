@@ -8,6 +8,12 @@ use crate::hex;
 /// sits in the top byte of its word, and a truncating multiplication never carries that into the
 /// low bits, so that hundreds of such keys share a place.
 pub(crate) fn fold(bytes: &[u8; 32]) -> u64 {
+    seeded_fold(bytes, 0)
+}
+
+/// The same, different for every seed. The disk's format depends on it: it is the same on every
+/// machine, and changing it makes every index cold.
+pub(crate) fn seeded_fold(bytes: &[u8; 32], seed: u64) -> u64 {
     // Digits of pi; any odd numbers with mixed bits would do.
     const PI: [u64; 5] = [
         0x243f_6a88_85a3_08d3,
@@ -17,8 +23,8 @@ pub(crate) fn fold(bytes: &[u8; 32]) -> u64 {
         0x4528_21e6_38d0_1377,
     ];
     let words = hex::words(bytes);
-    let front = widening_mix(words[0] ^ PI[0], words[1] ^ PI[1]);
-    let back = widening_mix(words[2] ^ PI[2], words[3] ^ PI[3]);
+    let front = widening_mix(words[0] ^ PI[0] ^ seed, words[1] ^ PI[1]);
+    let back = widening_mix(words[2] ^ PI[2], words[3] ^ PI[3] ^ seed);
     widening_mix(front ^ PI[4], back ^ PI[0])
 }
 
@@ -76,6 +82,13 @@ mod tests {
                     .collect(),
             ),
         ]
+    }
+
+    #[test]
+    fn a_seeded_fold_is_the_same_on_every_machine() {
+        let bytes = std::array::from_fn(|i| u8::try_from(i).unwrap());
+        assert_eq!(seeded_fold(&bytes, 0), fold(&bytes));
+        assert_eq!(seeded_fold(&bytes, 42), 16_156_530_051_455_073_005);
     }
 
     #[test]

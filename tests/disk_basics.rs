@@ -1,5 +1,10 @@
 //! Put and get, in one process and the next; packs and objects.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{Digest, DiskStore, Entry, Fingerprint, NamespaceId, PutStatus, Store};

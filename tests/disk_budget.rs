@@ -1,5 +1,10 @@
 //! Budgets on disk: bytes and entries, oldest first, packs emptied, write amplification bounded.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{DiskStore, EvictionReason, Store};
@@ -50,12 +55,12 @@ fn the_byte_budget_holds_after_every_put_of_every_size() {
         stats.cached_bytes
     );
     assert!(stats.evictions > 2000, "{stats:?}");
-    let amplification = stats.written_bytes as f64 / put_bytes as f64;
+    let per_cent = stats.written_bytes * 100 / put_bytes;
     println!(
-        "write amplification {amplification:.3}, rewritten {}",
+        "written {per_cent} % of what was put, rewritten {}",
         stats.rewritten_bytes
     );
-    assert!(amplification < 1.5, "{amplification}");
+    assert!(per_cent < 150, "{per_cent} %");
 }
 
 #[test]

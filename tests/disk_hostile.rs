@@ -1,6 +1,11 @@
 //! What somebody else does to a directory that is in use: folders that go, leases that are no
 //! files, totals that lie.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{DiskStore, Store};

@@ -1,6 +1,11 @@
 //! Many processes and threads at once on one small directory, with kills: whatever is found under
 //! a key is something that was put under this key, and what was acknowledged stays in order.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{DiskStore, Store};

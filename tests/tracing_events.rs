@@ -1,5 +1,10 @@
 //! Events of the `tracing` feature: each thing is told once, by whoever did it.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use keepwarm::{Cache, Fingerprint};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,11 @@
 //! Places where nothing can be stored: full, read-only, forbidden. The cache misses and counts,
 //! never fails a build, and heals.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{Cache, DiskStore, ErrorKind, Store};
@@ -46,6 +51,7 @@ impl Drop for Mount {
 }
 
 /// Says what was not tested, past the harness, which shows nothing of tests that pass.
+#[allow(clippy::explicit_write, reason = "the harness catches `eprintln!`")]
 fn skip(test: &str, why: &str) {
     writeln!(std::io::stderr(), "!!! SKIPPED {test}: {why}").unwrap();
 }

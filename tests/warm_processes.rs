@@ -1,5 +1,10 @@
 //! Warm across processes: what one puts the next one gets, killed or not; several at once.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{Cache, DiskStore, Store, WritePolicy};
@@ -108,6 +113,7 @@ fn what_one_process_puts_the_next_one_gets() {
 #[cfg(unix)]
 #[test]
 fn what_the_writer_has_written_survives_kill_9() {
+    use std::os::unix::process::ExitStatusExt as _;
     const NAME: &str = "what_the_writer_has_written_survives_kill_9";
     if let Some((_, dir)) = role() {
         let cache = cache(&dir, WritePolicy::OnInsert);
@@ -121,7 +127,6 @@ fn what_the_writer_has_written_survives_kill_9() {
             std::thread::park();
         }
     }
-    use std::os::unix::process::ExitStatusExt as _;
     let dir = support::fast_dir();
     let mut victim = Victim(child(NAME, "put", dir.path()));
     hear(&mut victim.0, "written");

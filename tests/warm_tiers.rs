@@ -1,5 +1,10 @@
 //! Memory in front of a directory, as one cache.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{Cache, DiskStore, MemoryStore, Store, Tiered, WritePolicy};

@@ -81,8 +81,7 @@ impl Inner {
         let found = self.bindings(index, &new.envelope.key).map_err(io)?;
         let unbound = found.live.is_empty();
         for (i, (at, slot)) in found.stale.iter().enumerate() {
-            self.clear_slot(index, *at, slot, unbound && i == 0)
-                .map_err(io)?;
+            index.vacate(*at, slot, unbound && i == 0).map_err(io)?;
         }
         if found
             .live
@@ -205,19 +204,15 @@ impl Inner {
             None if self.make_room(locked).is_ok() => locked.index.room(slot.hash).map_err(io)?,
             None => None,
         };
-        let at = match room {
-            Some(at) => at,
+        let at = if let Some(at) = room {
+            at
+        } else {
             // No room and no space to grow: the oldest binding in these buckets makes room.
-            None => {
-                let full = || io(io::ErrorKind::StorageFull.into());
-                let (at, old) = locked
-                    .index
-                    .oldest(slot.hash)
-                    .map_err(io)?
-                    .ok_or_else(full)?;
-                self.evict_slot(&locked.index, at, &old).map_err(io)?;
-                at
-            }
+            let full = || io(io::ErrorKind::StorageFull.into());
+            let oldest = locked.index.oldest(slot.hash).map_err(io)?;
+            let (at, old) = oldest.ok_or_else(full)?;
+            self.evict_slot(&locked.index, at, &old).map_err(io)?;
+            at
         };
         locked.index.write(at, slot).map_err(io)
     }
@@ -238,7 +233,7 @@ impl Inner {
             let found = self.bindings(index, key)?;
             for (i, (at, slot)) in found.stale.iter().enumerate() {
                 let unbinds = found.live.is_empty() && !removed && i == 0;
-                self.clear_slot(index, *at, slot, unbinds)?;
+                index.vacate(*at, slot, unbinds)?;
             }
             if found.live.is_empty() {
                 return Ok(removed);
@@ -249,7 +244,7 @@ impl Inner {
                 if durably && i < last {
                     binding.pack.sync()?;
                 }
-                self.clear_slot(index, binding.at, &binding.slot, i == last && !removed)?;
+                index.vacate(binding.at, &binding.slot, i == last && !removed)?;
                 self.add_garbage(index, binding)?;
                 self.pending.lock().expect(POISON).add_pack(&binding.pack);
             }
@@ -295,14 +290,11 @@ impl Inner {
 
 /// The slot of a binding.
 pub(super) fn key_slot(index: &Index, envelope: &Envelope, place: Place) -> Slot {
-    let (allocated, content) = match envelope.kind {
-        Kind::Namespace => (record_len(envelope.kind, envelope.length).unwrap_or(0), 0),
-        _ => {
-            let tag = index
-                .hash(envelope.digest.as_bytes())
-                .tag(SlotKind::Content);
-            (super::envelope::SIZE as u64, tag)
-        }
+    let (allocated, content) = if envelope.kind == Kind::Namespace {
+        (record_len(envelope.kind, envelope.length).unwrap_or(0), 0)
+    } else {
+        let content = index.hash(envelope.digest.as_bytes());
+        (super::envelope::SIZE as u64, content.tag(SlotKind::Content))
     };
     Slot {
         kind: SlotKind::Key,

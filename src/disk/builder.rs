@@ -228,12 +228,10 @@ pub(super) fn create_directories(files: &Files) -> Result<()> {
             .create_dir(&dir)
             .map_err(|e| Error::io("create a folder of the cache directory", &dir, e))?;
     }
-    match files.fs.open(&layout.tag(), Access::CreateNew) {
-        Ok(tag) => tag
-            .write_at(CACHEDIR_TAG, 0)
-            .map_err(|e| Error::io("write the tag of the cache directory", layout.tag(), e))?,
-        // There, or something else of that name: it is for others only.
-        Err(_) => {}
+    // If it is there, or something else of that name is, so be it: it is for others only.
+    if let Ok(tag) = files.fs.open(&layout.tag(), Access::CreateNew) {
+        tag.write_at(CACHEDIR_TAG, 0)
+            .map_err(|e| Error::io("write the tag of the cache directory", layout.tag(), e))?;
     }
     Ok(())
 }

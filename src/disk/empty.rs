@@ -247,7 +247,7 @@ impl Inner {
                         self.pending.lock().expect(POISON).add_pack(&pack);
                     }
                 }
-                self.clear_slot(index, at, &slot, false).map_err(io)?;
+                index.vacate(at, &slot, false).map_err(io)?;
             }
         }
         Ok(())
@@ -262,7 +262,7 @@ impl Inner {
             .map_err(io)?
             .is_some_and(|now| now.place == slot.place)
         {
-            self.clear_slot(&locked.index, at, slot, true).map_err(io)?;
+            locked.index.vacate(at, slot, true).map_err(io)?;
         }
         Ok(())
     }

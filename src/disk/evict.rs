@@ -238,7 +238,7 @@ impl Inner {
                 return Ok(Some(envelope.length));
             }
         }
-        self.clear_slot(index, at, slot, true)?;
+        index.vacate(at, slot, true)?;
         Ok(Some(0))
     }
 
@@ -281,7 +281,7 @@ impl Inner {
                 if slot.content == 1 {
                     self.unlink_object(&index, slot).map_err(io)?;
                 }
-                self.clear_slot(&index, *at, slot, false).map_err(io)?;
+                index.vacate(*at, slot, false).map_err(io)?;
             }
         }
         Ok(())

@@ -204,7 +204,7 @@ impl Inner {
                 Some((_, envelope, true)) => {
                     self.unbind(index, &envelope.key, false).map_err(io)?;
                 }
-                _ => self.clear_slot(index, at, &slot, true).map_err(io)?,
+                _ => index.vacate(at, &slot, true).map_err(io)?,
             }
         }
         Ok(())
@@ -304,7 +304,9 @@ impl Inner {
                         .pack
                         .mark_dead(binding.slot.place.offset())
                         .map_err(io)?;
-                    self.clear_slot(&locked.index, binding.at, &binding.slot, false)
+                    locked
+                        .index
+                        .vacate(binding.at, &binding.slot, false)
                         .map_err(io)?;
                     pending.add_pack(&binding.pack);
                 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The length of the header, in bytes; the table follows.
 pub(super) const SIZE: usize = 4096;
 
-const MAGIC: u64 = u64::from_be_bytes(*b"KWindex\n");
+const MAGIC: u64 = u64::from_ne_bytes(*b"KWindex\n");
 const FORMAT: u32 = 1;
 /// Reads differently on a machine of the other byte order, where the table is foreign.
 const BYTE_ORDER: u32 = 0x0102_0304;
@@ -162,26 +162,33 @@ impl Constants {
     }
 
     fn words(&self) -> [u64; CONSTANT_WORDS] {
-        let format = u64::from(FORMAT) << 32 | u64::from(BYTE_ORDER);
-        [MAGIC, format, self.seed, self.buckets, self.inode]
+        // The format number is little-endian on every machine: a newer one is known as such.
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[4..].copy_from_slice(&BYTE_ORDER.to_ne_bytes());
+        [
+            MAGIC,
+            u64::from_ne_bytes(bytes),
+            self.seed,
+            self.buckets,
+            self.inode,
+        ]
     }
 
     /// Reads the first words of a file of `len` bytes.
     pub(super) fn decode(words: &[AtomicU64], len: u64) -> Result<Self, BadHeader> {
         let word = |i: usize| words.get(i).map_or(0, |w| w.load(Ordering::Relaxed));
-        if word(0) != MAGIC {
-            return Err(BadHeader::Damaged);
-        }
         let found: [u64; CONSTANT_WORDS] = std::array::from_fn(word);
-        if check(&found) != word(CONSTANT_WORDS) {
+        if found[0] != MAGIC || check(&found) != word(CONSTANT_WORDS) {
             return Err(BadHeader::Damaged);
         }
-        let (format, order) = ((found[1] >> 32) as u32, found[1] as u32);
-        if order != BYTE_ORDER {
-            return Err(BadHeader::Damaged);
-        }
+        let [a, b, c, d, order @ ..] = found[1].to_ne_bytes();
+        let format = u32::from_le_bytes([a, b, c, d]);
         if format > FORMAT {
             return Err(BadHeader::Newer);
+        }
+        if order != BYTE_ORDER.to_ne_bytes() {
+            return Err(BadHeader::Damaged);
         }
         let constants = Self {
             seed: found[2],
@@ -198,8 +205,8 @@ impl Constants {
 }
 
 fn check(words: &[u64; CONSTANT_WORDS]) -> u64 {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    crate::hex::words(blake3::hash(&bytes).as_bytes())[0]
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    crate::hex::words(blake3::hash(&bytes).as_bytes())[0].to_le()
 }
 
 #[cfg(test)]

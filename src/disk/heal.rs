@@ -3,14 +3,12 @@
 
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind};
-use super::header::{Changes, Field};
+use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
 use super::lookup::{Binding, Content, LOOKS};
 use super::object::{self};
 use super::put::into_io;
-use super::slot::{Slot, SlotKind};
-use super::table::Position;
 use crate::events;
 use crate::fingerprint::Fingerprint;
 use std::io;
@@ -56,7 +54,7 @@ impl Inner {
         let Envelope { kind, digest, .. } = binding.envelope;
         if let Some(content) = self.content(index, &digest)? {
             if kind != Kind::Inline || content.slot.place == binding.slot.place {
-                self.clear_slot(index, content.at, &content.slot, false)?;
+                index.vacate(content.at, &content.slot, false)?;
             }
         }
         if kind == Kind::Object && object::unlink(&self.files, &digest)? {
@@ -72,7 +70,7 @@ impl Inner {
         let unbinds = others.iter().all(|other| other.at == binding.at);
         binding.pack.mark_dead(binding.slot.place.offset())?;
         self.pending.lock().expect(POISON).add_pack(&binding.pack);
-        self.clear_slot(index, binding.at, &binding.slot, unbinds)
+        index.vacate(binding.at, &binding.slot, unbinds)
     }
 
     /// Clears slots of `key` that lead to nothing, under the lock and after a second look; tells
@@ -84,7 +82,9 @@ impl Inner {
         let done = (|| -> io::Result<()> {
             let found = self.bindings(&locked.index, key)?;
             for (i, (at, slot)) in found.stale.into_iter().enumerate() {
-                self.clear_slot(&locked.index, at, &slot, found.live.is_empty() && i == 0)?;
+                locked
+                    .index
+                    .vacate(at, &slot, found.live.is_empty() && i == 0)?;
             }
             if let Some(newest) = found.live.last() {
                 if matches!(self.load(&locked.index, newest)?, Content::Gone) {
@@ -122,26 +122,5 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// Writes: empties a slot and corrects the totals. The caller holds the lock, and says whether
-    /// a key lost its last binding.
-    pub(super) fn clear_slot(
-        &self,
-        index: &Index,
-        at: Position,
-        slot: &Slot,
-        unbinds: bool,
-    ) -> io::Result<()> {
-        index.clear(at)?;
-        let mut totals = Changes::default();
-        totals.subtract(Field::Used, 1);
-        if slot.kind == SlotKind::Key {
-            totals.add(Field::Garbage, slot.allocated.bytes());
-            if unbinds && slot.content != 0 {
-                totals.subtract(Field::Entries, 1);
-            }
-        }
-        index.change(&totals)
     }
 }

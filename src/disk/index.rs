@@ -347,9 +347,24 @@ impl Index {
     }
 
     /// Writes: empties a slot. The caller holds the lock.
-    pub(super) fn clear(&self, at: Position) -> io::Result<()> {
+    fn clear(&self, at: Position) -> io::Result<()> {
         self.file
             .write_at(&[0; 4], header::SIZE as u64 + at.tag_offset())
+    }
+
+    /// Writes: empties a slot and corrects the totals. The caller holds the lock, and says whether
+    /// a key lost its last binding.
+    pub(super) fn vacate(&self, at: Position, slot: &Slot, unbinds: bool) -> io::Result<()> {
+        self.clear(at)?;
+        let mut totals = Changes::default();
+        totals.subtract(Field::Used, 1);
+        if slot.kind == SlotKind::Key {
+            totals.add(Field::Garbage, slot.allocated.bytes());
+            if unbinds && slot.content != 0 {
+                totals.subtract(Field::Entries, 1);
+            }
+        }
+        self.change(&totals)
     }
 
     /// Writes the last use of a slot. The caller holds the lock.

@@ -202,28 +202,28 @@ impl Inner {
 
     /// The index, after a look at the marks that other processes leave in it: whether it was
     /// replaced, and whether packs were unlinked.
-    pub(super) fn live_index(&self) -> Result<Arc<Index>> {
+    pub(super) fn live_index(&self) -> Arc<Index> {
         let mut index = self.index();
         if index.has_flag(RETIRING) {
-            index = self.refresh()?;
+            index = self.refresh();
         }
         if index.field(Field::Epoch) != self.epoch.load(Ordering::Relaxed) {
             self.drop_gone_packs();
         }
-        Ok(index)
+        index
     }
 
     /// Looks whether another index is at the path, without the lock.
-    pub(super) fn refresh(&self) -> Result<Arc<Index>> {
+    pub(super) fn refresh(&self) -> Arc<Index> {
         let index = self.index();
         let named = self.files.fs.stat(&self.files.layout.index());
         if named.as_ref().is_ok_and(|named| index.is(named)) {
-            return Ok(index);
+            return index;
         }
         // Missing or damaged: the next writer sees to it, this reader goes on with what it has.
         match open_index(&self.files) {
-            Ok(Found::Index(found)) => Ok(self.install(found)),
-            _ => Ok(index),
+            Ok(Found::Index(found)) => self.install(found),
+            _ => index,
         }
     }
 

@@ -159,7 +159,7 @@ impl Inner {
 
     /// The entry under `key` and its slot, verified; its use is noted.
     pub(super) fn get(&self, key: &Fingerprint) -> Result<Option<(Artifact, Binding)>> {
-        let mut index = self.live_index()?;
+        let mut index = self.live_index();
         let mut looked_again = false;
         for _ in 0..LOOKS {
             let found = self.look(&index, key);
@@ -177,7 +177,7 @@ impl Inner {
                 Look::Gone | Look::Nothing => {
                     looked_again = true;
                     self.epoch.store(u64::MAX, Ordering::Relaxed);
-                    index = self.refresh()?;
+                    index = self.refresh();
                     self.drop_gone_packs();
                     true
                 }
@@ -190,11 +190,12 @@ impl Inner {
     }
 
     fn is_time_to_look(&self) -> bool {
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.looked.load(Ordering::Relaxed);
-        if now < last + LOOK_AGAIN.as_millis() as u64 {
+        let now = self.born.elapsed();
+        let last = Duration::from_millis(self.looked.load(Ordering::Relaxed));
+        if now.saturating_sub(last) < LOOK_AGAIN {
             return false;
         }
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.looked.store(now, Ordering::Relaxed);
         true
     }

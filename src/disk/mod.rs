@@ -266,7 +266,7 @@ impl DiskStore {
     }
 
     fn refuse(&self, key: &Fingerprint, entry: Entry, status: PutStatus) -> Result<PutOutcome> {
-        let found = self.inner.bindings(&*self.inner.live_index()?, key);
+        let found = self.inner.bindings(&self.inner.live_index(), key);
         let older = found
             .map_err(|e| self.inner.error("look up a key", e))?
             .live
@@ -316,7 +316,7 @@ impl Store for DiskStore {
     }
 
     fn contains(&self, key: &Fingerprint) -> Result<bool> {
-        let found = self.inner.bindings(&*self.inner.live_index()?, key);
+        let found = self.inner.bindings(&self.inner.live_index(), key);
         let found = found.map_err(|e| self.inner.error("look up a key", e))?;
         Ok(found
             .live

@@ -387,10 +387,11 @@ impl OwnedPack {
         self.buffer
             .extend_from_slice(&envelope.encode(check, &self.pack.id, offset));
         self.buffer.extend_from_slice(payload);
-        let padded = self.buffer.len().next_multiple_of(ALIGN as usize);
-        self.buffer.resize(padded, 0);
+        let padded = (self.buffer.len() as u64).next_multiple_of(ALIGN);
+        self.buffer
+            .resize(usize::try_from(padded).unwrap_or(usize::MAX), 0);
         // What a failed write left behind stays: it is beyond what anybody was told of.
-        self.end += padded as u64;
+        self.end += padded;
         self.pack.file.write_at(&self.buffer, offset)?;
         self.pack.seen.fetch_max(self.end, Ordering::Relaxed);
         Ok(Place::new(self.pack.number, offset))

@@ -56,7 +56,7 @@ impl Inner {
         entry: &Entry,
         digest: &Digest,
     ) -> io::Result<Option<bool>> {
-        let index = self.live_index().map_err(into_io)?;
+        let index = self.live_index();
         let bytes = entry.artifact.as_slice();
         let known = self.content(&index, digest)?;
         if let Some(newest) = self.settled_bindings(&index, key)?.live.pop() {

@@ -52,7 +52,7 @@ impl Inner {
                 None => return Ok(false),
             },
         };
-        let begun = self.refresh()?;
+        let begun = self.refresh();
         if !begun.has_flag(REBUILDING) {
             return Ok(true);
         }
@@ -66,7 +66,7 @@ impl Inner {
             .unwrap_or(0)
             .saturating_add(1_000_000_000);
         if !packs.is_empty() {
-            self.raise_generation(&self.locked()?, floor).map_err(io)?;
+            raise_generation(&self.locked()?.index, floor).map_err(io)?;
         }
         let mut replaced = Replaced::default();
         for (number, _) in packs {
@@ -96,7 +96,7 @@ impl Inner {
         let io = |e| self.error("read a pack", e);
         let mut found = Vec::new();
         pack.walk(self.check(), |offset, envelope, live| {
-            found.push((offset, envelope, live))
+            found.push((offset, envelope, live));
         })
         .map_err(io)?;
         for batch in found.chunks(BATCH) {
@@ -118,7 +118,7 @@ impl Inner {
                         .map_err(io)?
                         .is_some_and(|e| e.1);
                 let place = Place::new(pack.number, *offset);
-                self.reinsert(&mut locked, place, envelope, live, replaced)?;
+                self.reinsert(&mut locked, (place, envelope, live), replaced)?;
             }
         }
         Ok(true)
@@ -127,14 +127,11 @@ impl Inner {
     fn reinsert(
         &self,
         locked: &mut Locked<'_>,
-        place: Place,
-        envelope: &Envelope,
-        live: bool,
+        (place, envelope, live): (Place, &Envelope, bool),
         replaced: &mut Replaced,
     ) -> Result<()> {
         let io = |e| self.error("rebuild the index", e);
-        self.raise_generation(locked, envelope.generation)
-            .map_err(io)?;
+        raise_generation(&locked.index, envelope.generation).map_err(io)?;
         // A dead binding's content may be what a live one shares.
         if envelope.kind == Kind::Inline || (live && envelope.kind == Kind::Object) {
             self.reinsert_content(locked, envelope, place)?;
@@ -186,13 +183,6 @@ impl Inner {
         self.insert(locked, &slot)
     }
 
-    fn raise_generation(&self, locked: &Locked<'_>, generation: u64) -> io::Result<()> {
-        if locked.index.field(Field::Generation) < generation {
-            locked.index.set_field(Field::Generation, generation)?;
-        }
-        Ok(())
-    }
-
     /// Retires what was replaced, corrects the totals, and takes the flag away.
     fn finish_rebuild(&self, begun: &Index, replaced: Replaced) -> Result<bool> {
         let io = |e| self.error("rebuild the index", e);
@@ -221,4 +211,12 @@ impl Inner {
         }
         Ok(true)
     }
+}
+
+/// New generations are above `generation` from now on. The caller holds the lock.
+fn raise_generation(index: &Index, generation: u64) -> io::Result<()> {
+    if index.field(Field::Generation) < generation {
+        index.set_field(Field::Generation, generation)?;
+    }
+    Ok(())
 }

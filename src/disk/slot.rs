@@ -5,9 +5,7 @@
 
 use super::envelope::{ALIGN, MAX_PACK};
 use super::layout::PackNumber;
-use crate::hex;
-use rustc_hash::FxHasher;
-use std::hash::Hasher as _;
+use crate::fold::seeded_fold;
 
 /// Bits of a hash that a slot keeps: enough to place it in a table of any size without asking the
 /// envelope, so that growing reads no pack.
@@ -29,12 +27,7 @@ pub(super) struct SlotHash(pub(super) u64);
 impl SlotHash {
     /// A fold of all 32 bytes, so that keys which differ in any place spread.
     pub(super) fn new(name: &[u8; 32], seed: u64) -> Self {
-        let mut hasher = FxHasher::default();
-        hasher.write_u64(seed);
-        for word in hex::words(name) {
-            hasher.write_u64(word);
-        }
-        let hash = mix(hasher.finish()) >> (64 - HASH_BITS);
+        let hash = mix(seeded_fold(name, seed)) >> (64 - HASH_BITS);
         // The part that becomes the tag is never zero: that marks an empty slot.
         Self(if hash >> 16 == 0 {
             hash | 1 << 16
@@ -93,7 +86,7 @@ impl Place {
     /// `offset` is aligned and below [`MAX_PACK`].
     pub(super) fn new(pack: PackNumber, offset: u64) -> Self {
         debug_assert!(offset < MAX_PACK && offset % ALIGN == 0);
-        Self(pack.0 << Self::OFFSET_BITS | offset / ALIGN)
+        Self((pack.0 << Self::OFFSET_BITS) | (offset / ALIGN))
     }
 
     pub(super) fn pack(self) -> PackNumber {

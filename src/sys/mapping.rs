@@ -56,6 +56,7 @@ impl SharedMap {
     /// what was mapped: the index.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         #[expect(unsafe_code, reason = "S2 in docs/safety.md")]
+        #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
         // SAFETY: the mapping is page-aligned, `len` bytes long and lives as long as `self`
         // (S2). `AtomicU64` has the layout of `u64`, every bit pattern is valid, other processes'
         // stores to the pages are seen as relaxed atomic stores of some width, and the words are
