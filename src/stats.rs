@@ -128,6 +128,9 @@ pub struct StoreStats {
     pub flush_errors: u64,
     /// Artifacts or records that were found damaged and not served.
     pub corrupt: u64,
+    /// Work beside the calls that failed and will be tried again: evicting, writing last uses,
+    /// putting damage aside, rebuilding an index. No call fails for it.
+    pub maintenance_errors: u64,
     /// Entries now.
     pub entries: u64,
     /// Bytes of these now, as the tier's budget counts them.

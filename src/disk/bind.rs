@@ -196,7 +196,7 @@ impl Inner {
         if locked.index.is_loaded() {
             // Failing to grow is no failure while there is room.
             if self.grow_if_loaded(locked).is_err() {
-                Counters::add(&self.counters.internal_errors, 1);
+                Counters::add(&self.counters.maintenance_errors, 1);
             }
         }
         let room = match locked.index.room(slot.hash).map_err(io)? {
@@ -281,7 +281,7 @@ impl Inner {
             drop(locked);
             if self.collect_if_worthwhile().is_err() {
                 // The key is removed; the space is freed by a later pass.
-                Counters::add(&self.counters.internal_errors, 1);
+                Counters::add(&self.counters.maintenance_errors, 1);
             }
             return Ok(removed);
         }

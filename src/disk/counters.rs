@@ -23,7 +23,7 @@ counters!(
     flushes,
     flush_errors,
     corrupt,
-    internal_errors,
+    maintenance_errors,
 );
 
 impl Counters {

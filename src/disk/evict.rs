@@ -10,6 +10,7 @@ use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, now};
 use super::layout::PackNumber;
+use super::lock::turn;
 use super::object;
 use super::pack::{is_absent, list};
 use super::slot::{Slot, SlotKind};
@@ -26,7 +27,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-const POISON: &str = "the lock of keepwarm's eviction is poisoned: a thread panicked under it";
 /// Keys unbound under one hold of the lock.
 const KEY_BATCH: usize = 256;
 /// Objects unlinked under one hold of the lock: an unlink can take 0.2 ms.
@@ -59,7 +59,10 @@ impl Inner {
         if self.excess(&self.index()).is_none() || self.index().has_flag(REBUILDING) {
             return Ok(Vec::new());
         }
-        let _gate = self.evict_gate.lock().expect(POISON);
+        // Past the bound, the thread that evicts sees to what this one added as well.
+        let Some(_turn) = turn(&self.evict_gate, self.limits.lock_wait) else {
+            return Ok(Vec::new());
+        };
         let Some(_lease) = self.eviction_lease()? else {
             return Ok(Vec::new());
         };
@@ -98,7 +101,9 @@ impl Inner {
         if garbage < worth.max(1) || index.has_flag(REBUILDING) {
             return Ok(());
         }
-        let _gate = self.evict_gate.lock().expect(POISON);
+        let Some(_turn) = turn(&self.evict_gate, self.limits.lock_wait) else {
+            return Ok(());
+        };
         let Some(_lease) = self.eviction_lease()? else {
             return Ok(());
         };

@@ -8,6 +8,7 @@ use super::counters::Counters;
 use super::envelope::{Envelope, Kind};
 use super::index::Index;
 use super::inner::{Inner, Locked};
+use super::lock::turn;
 use super::object;
 use super::pack::{Pack, is_absent};
 use super::pending::Pending;
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's flush is poisoned: a thread panicked under it";
 
+/// How long a flush waits for another one of the same handle: a slow disk takes its time.
+const FLUSH_WAIT: Duration = Duration::from_secs(600);
 /// An object that is evicted and put again all the time is synced this often before it fails.
 const TRIES: usize = 4;
 
@@ -30,7 +33,12 @@ impl Inner {
         if !self.is_own_process() {
             return Err(Error::new(ErrorKind::Closed, "flush from a forked process"));
         }
-        let _gate = self.flush_gate.lock().expect(POISON);
+        let Some(_turn) = turn(&self.flush_gate, FLUSH_WAIT) else {
+            return Err(
+                Error::new(ErrorKind::Timeout, "wait for another flush to end")
+                    .with_path(self.files.layout.root()),
+            );
+        };
         let mut pending = std::mem::take(&mut *self.pending.lock().expect(POISON));
         let failed = std::mem::take(&mut pending.failed);
         match self.sync_pending(&mut pending) {
@@ -122,7 +130,7 @@ impl Inner {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(e) => {
-                    Counters::add(&self.counters.internal_errors, 1);
+                    Counters::add(&self.counters.maintenance_errors, 1);
                     if object::rewrite(&self.files, &self.tmp, digest).is_ok() {
                         return Ok(());
                     }
@@ -223,7 +231,7 @@ impl Inner {
         if failure.is_none() && !self.is_referred_to(pack)? {
             return Ok(());
         }
-        Counters::add(&self.counters.internal_errors, 1);
+        Counters::add(&self.counters.maintenance_errors, 1);
         // Nobody may append to it again.
         self.pool
             .lock()
@@ -258,7 +266,7 @@ impl Inner {
         if self.index().sync().is_ok() {
             return Ok(());
         }
-        Counters::add(&self.counters.internal_errors, 1);
+        Counters::add(&self.counters.maintenance_errors, 1);
         // Pages that failed to reach the disk count as clean now: the table is written anew.
         let mut locked = self.locked()?;
         let buckets = locked.index.buckets();

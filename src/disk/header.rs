@@ -33,16 +33,10 @@ pub(super) enum Field {
     Garbage = 14,
     /// Bytes written since the last sweep.
     SinceSweep = 15,
-    /// Life-time counters of all processes; of hits, misses, evicted bytes and saved time only the
-    /// place is reserved, nobody writes them yet.
-    Hits = 16,
-    Misses = 17,
-    Puts = 18,
-    Evictions = 19,
-    EvictedBytes = 20,
-    /// Nanoseconds of building that hits saved.
-    TimeSaved = 21,
-    Corrupt = 22,
+    /// Life-time counters of all processes.
+    Puts = 16,
+    Evictions = 17,
+    Corrupt = 18,
 }
 
 impl Field {
@@ -53,7 +47,7 @@ impl Field {
 }
 
 /// What a new table takes over from the old one.
-pub(super) const CARRIED: [Field; 14] = [
+pub(super) const CARRIED: [Field; 10] = [
     Field::Entries,
     Field::Used,
     Field::DiskBytes,
@@ -61,12 +55,8 @@ pub(super) const CARRIED: [Field; 14] = [
     Field::Epoch,
     Field::Garbage,
     Field::SinceSweep,
-    Field::Hits,
-    Field::Misses,
     Field::Puts,
     Field::Evictions,
-    Field::EvictedBytes,
-    Field::TimeSaved,
     Field::Corrupt,
 ];
 

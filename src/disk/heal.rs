@@ -44,7 +44,7 @@ impl Inner {
             self.drop_content(&locked.index, binding)
         })();
         if done.is_err() {
-            Counters::add(&self.counters.internal_errors, 1);
+            Counters::add(&self.counters.maintenance_errors, 1);
         }
         done.is_ok()
     }
@@ -94,7 +94,7 @@ impl Inner {
             Ok(())
         })();
         if done.is_err() {
-            Counters::add(&self.counters.internal_errors, 1);
+            Counters::add(&self.counters.maintenance_errors, 1);
         }
         done.is_ok()
     }

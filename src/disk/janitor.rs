@@ -73,7 +73,7 @@ impl Janitor {
 fn run(shared: &Shared, inner: &Inner) {
     loop {
         if inner.index().has_flag(REBUILDING) && inner.rebuild(&shared.stop).is_err() {
-            Counters::add(&inner.counters.internal_errors, 1);
+            Counters::add(&inner.counters.maintenance_errors, 1);
         }
         {
             let gate = shared.gate.lock().expect(POISON);
@@ -86,7 +86,7 @@ fn run(shared: &Shared, inner: &Inner) {
             return;
         }
         if inner.write_touches().is_err() {
-            Counters::add(&inner.counters.internal_errors, 1);
+            Counters::add(&inner.counters.maintenance_errors, 1);
         }
         inner.release_packs(PERIOD);
         if inner.is_idle() {

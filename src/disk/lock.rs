@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::{Access, FileSystem, Meta, RawFile};
 use std::ffi::OsStr;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 const POISON: &str =
@@ -166,6 +166,19 @@ fn take(
         } else {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Waits for a turn at what one thread of this process does at a time; `None` after `wait`.
+pub(super) fn turn(gate: &Mutex<()>, wait: Duration) -> Option<MutexGuard<'_, ()>> {
+    let deadline = Instant::now() + wait;
+    loop {
+        match gate.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(_)) => panic!("{POISON}"),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(200)),
         }
     }
 }

@@ -350,7 +350,7 @@ impl Store for DiskStore {
         match inner.enforce() {
             Ok(evictions) => outcome.evictions = evictions,
             // The entry is stored; the budget is tried again by the next put.
-            Err(_) => Counters::add(&inner.counters.internal_errors, 1),
+            Err(_) => Counters::add(&inner.counters.maintenance_errors, 1),
         }
         Ok(outcome)
     }
@@ -392,6 +392,7 @@ impl Store for DiskStore {
             flushes: read(&c.flushes),
             flush_errors: read(&c.flush_errors),
             corrupt: read(&c.corrupt),
+            maintenance_errors: read(&c.maintenance_errors),
             entries: index.field(Field::Entries),
             cached_bytes: index.field(Field::DiskBytes),
             ..StoreStats::default()

@@ -159,7 +159,6 @@ impl Inner {
         table: Option<&HeapTable>,
     ) -> Result<()> {
         let old = Arc::clone(&locked.index);
-        let io = |e| Error::io("replace the index", self.files.layout.index(), e);
         let totals = Some(&*old);
         let new = self.publish(&NewIndex {
             buckets,
@@ -168,10 +167,8 @@ impl Inner {
             table,
             totals,
         })?;
-        self.files
-            .fs
-            .sync_dir(self.files.layout.base())
-            .map_err(io)?;
+        // In use from the rename on; its name is made durable by the next flush of every handle
+        // that installs it.
         locked.index = self.install(new);
         Ok(())
     }

@@ -206,7 +206,7 @@ impl Inner {
         locked.index.set_flag(REBUILDING, false).map_err(io)?;
         drop(locked);
         if let Err(e) = self.enforce() {
-            Counters::add(&self.counters.internal_errors, 1);
+            Counters::add(&self.counters.maintenance_errors, 1);
             return Err(e);
         }
         Ok(true)

@@ -105,6 +105,7 @@ impl Counters {
         all.rewritten_bytes = both(|s| s.rewritten_bytes);
         (all.flushes, all.flush_errors) = (read(&self.flushes), read(&self.flush_errors));
         all.corrupt = both(|s| s.corrupt);
+        all.maintenance_errors = both(|s| s.maintenance_errors);
         all.entries = upper.entries.max(below);
         all.cached_bytes = upper.cached_bytes.max(bytes_below);
         all.tiers = vec![upper, lower];
