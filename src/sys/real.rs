@@ -452,9 +452,12 @@ mod platform {
 
     pub(super) fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
         check_parents(to)?;
-        tempfile::TempPath::from_path(from)
-            .persist_noclobber(to)
-            .map_err(|e| e.error)
+        let persisted = tempfile::TempPath::try_from_path(from)?.persist_noclobber(to);
+        persisted.map_err(|mut e| {
+            // The caller still owns what could not be renamed.
+            e.path.disable_cleanup(true);
+            e.error
+        })
     }
 
     pub(super) fn remove_file(path: &Path) -> io::Result<()> {
