@@ -105,6 +105,14 @@ impl Reader {
         Ok(Self { file, at: 0 })
     }
 
+    /// The records since the last call of [`records`](Self::records), which will be read again.
+    pub(crate) fn peek(&mut self) -> io::Result<Vec<Record>> {
+        let at = self.at;
+        let records = self.records();
+        self.at = at;
+        records
+    }
+
     /// The records since the last call.
     pub(crate) fn records(&mut self) -> io::Result<Vec<Record>> {
         self.file.seek(SeekFrom::Start(self.at))?;

@@ -2,13 +2,14 @@
 //! die, and counts what came of it. Controls, stores broken on purpose, must be caught.
 //!
 //! `scenario/` has one file a way to hurt, `child/` what runs in processes of its own, `content` what
-//! is put, `log` what a child said it did, `model` what must then be there, `stores` what is under
+//! is put, `log` what a child said it did, `mount` file systems, `model` what must then be there, `stores` what is under
 //! test, `tally` the counters.
 
 mod child;
 mod content;
 mod log;
 mod model;
+mod mount;
 mod process;
 mod scenario;
 mod stores;

@@ -2,9 +2,10 @@
 
 mod damage;
 mod kill;
+mod power;
 mod storm;
 
-use crate::log::{Op, Reader};
+use crate::log::{Op, Reader, Record};
 use crate::model::{Judgement, Model};
 use crate::process::{End, Running};
 use crate::stores::Kind;
@@ -38,7 +39,12 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(&Context) -> Outcome<Vec<Tally>>,
 }
 
-pub(crate) const SCENARIOS: &[Scenario] = &[kill::SCENARIO, storm::SCENARIO, damage::SCENARIO];
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    kill::SCENARIO,
+    storm::SCENARIO,
+    damage::SCENARIO,
+    power::SCENARIO,
+];
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -221,43 +227,51 @@ impl Writers {
         })
     }
 
-    /// Reads on, counts what the workers themselves saw, and lets the model follow (`loosen`: of
-    /// what was said after the fault).
-    pub(crate) fn follow(
-        &mut self,
-        model: &mut Model,
-        tally: &mut Tally,
-        loosen: bool,
-    ) -> io::Result<u64> {
+    /// Lets a copy of the model allow for what was said since [`follow`](Self::follow): it may have
+    /// happened before the fault or not.
+    pub(crate) fn loosen(&mut self, model: &mut Model) -> io::Result<()> {
+        for reader in &mut self.readers {
+            model.loosen(&reader.peek()?);
+        }
+        Ok(())
+    }
+
+    /// Reads on, counts what the workers themselves saw, and lets the model follow.
+    pub(crate) fn follow(&mut self, model: &mut Model, tally: &mut Tally) -> io::Result<()> {
         let writers = self.readers.len();
-        let mut flushes = 0;
+        let mut all = Vec::new();
         for (writer, reader) in self.readers.iter_mut().enumerate() {
             let records = reader.records()?;
-            if loosen {
-                model.loosen(&records);
-                continue;
-            }
             model.follow(&records, |key| key as usize % writers == writer);
-            for record in &records {
-                let note = format_args!("worker {writer}, key {}", record.key);
-                match record.op {
-                    Op::Got => tally.add("gets", 1),
-                    Op::PutOk => tally.add("puts", 1),
-                    Op::RemoveOk => tally.add("removes", 1),
-                    Op::FlushOk => flushes += 1,
-                    Op::Wrong => tally.fault(Fault::Wrong, note),
-                    Op::Stale => tally.fault(Fault::Stale, note),
-                    Op::Lost => tally.fault(Fault::Lost, note),
-                    Op::Error => tally.fault(Fault::Error, note),
-                    Op::Dropped => tally.fault(Fault::Dropped, note),
-                    Op::Stuck => tally.fault(Fault::Stuck, note),
-                    _ => {}
-                }
+            all.push(records);
+        }
+        for (writer, records) in all.iter().enumerate() {
+            for record in records {
+                count(writer, record, model.evicted, tally);
             }
         }
-        tally.add("flushes", flushes);
-        Ok(flushes)
+        Ok(())
     }
+}
+
+/// Counts what a worker said.
+fn count(writer: usize, record: &Record, evicted: bool, tally: &mut Tally) {
+    let fault = match record.op {
+        Op::Got => return tally.add("gets", 1),
+        Op::PutOk => return tally.add("puts", 1),
+        Op::RemoveOk => return tally.add("removes", 1),
+        Op::FlushOk => return tally.add("flushes", 1),
+        // Another process may have evicted it.
+        Op::Lost if evicted => return tally.add("evicted", 1),
+        Op::Lost => Fault::Lost,
+        Op::Wrong => Fault::Wrong,
+        Op::Stale => Fault::Stale,
+        Op::Error => Fault::Error,
+        Op::Dropped => Fault::Dropped,
+        Op::Stuck => Fault::Stuck,
+        _ => return,
+    };
+    tally.fault(fault, format_args!("worker {writer}, key {}", record.key));
 }
 
 /// Every file below a directory, in a fixed order.

@@ -6,11 +6,9 @@ use keepwarm::{
     DiskStore, Entry, Error, Fingerprint, Mapping, MemoryStore, PutOutcome, PutStatus, Result,
     Store, StoreStats, Tiered,
 };
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Which store.
@@ -100,10 +98,7 @@ impl Opened {
 pub(crate) struct FileStore {
     dir: PathBuf,
     kind: Kind,
-    unsynced: Mutex<BTreeSet<PathBuf>>,
 }
-
-const POISON: &str = "the lock of a control is poisoned";
 
 impl FileStore {
     fn open(dir: &Path, kind: Kind) -> Result<Self> {
@@ -111,7 +106,6 @@ impl FileStore {
         Ok(Self {
             dir: dir.to_owned(),
             kind,
-            unsynced: Mutex::default(),
         })
     }
 
@@ -135,24 +129,21 @@ impl FileStore {
             file.write_all(&self.check(key, bytes))?;
         }
         file.write_all(bytes)?;
-        fs::rename(&temp, &path)?;
-        self.unsynced.lock().expect(POISON).insert(path);
-        Ok(())
+        if !matches!(self.kind, Kind::NoSync | Kind::NoCheck) {
+            // Before the rename, or it replaces what was flushed by what is not there.
+            file.sync_all()?;
+        }
+        fs::rename(&temp, &path)
     }
 
     fn sync(&self) -> io::Result<()> {
-        let unsynced = std::mem::take(&mut *self.unsynced.lock().expect(POISON));
         if matches!(self.kind, Kind::NoSync | Kind::NoCheck) {
             return Ok(());
         }
-        for path in unsynced {
-            match File::open(&path) {
-                Ok(file) => file.sync_all()?,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        File::open(&self.dir)?.sync_all()
+        File::open(&self.dir)?.sync_all()?;
+        // The directory's own name.
+        let parent = self.dir.parent().unwrap_or(&self.dir);
+        File::open(parent)?.sync_all()
     }
 }
 

@@ -84,7 +84,7 @@ fn storm(context: &Context, kind: Kind, seconds: u64, tally: &mut Tally) -> Outc
             eprintln!("  {hint}: worker {writer}: {line}");
         }
     }
-    logs.follow(&mut Model::new(Promise::Flush), tally, false)?;
+    logs.follow(&mut Model::new(Promise::Flush), tally)?;
     after(context, &target, &hint, tally)
 }
 
