@@ -1,9 +1,14 @@
 //! The ways to hurt, and what they share.
 
+mod clock;
+mod copies;
 mod damage;
+mod full;
+mod hostile;
 mod kill;
 mod power;
 mod storm;
+mod syscall;
 
 use crate::log::{Op, Reader, Record};
 use crate::model::{Judgement, Model};
@@ -43,7 +48,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     kill::SCENARIO,
     storm::SCENARIO,
     damage::SCENARIO,
+    full::SCENARIO,
     power::SCENARIO,
+    syscall::SCENARIO,
+    copies::SCENARIO,
+    clock::SCENARIO,
+    hostile::SCENARIO,
 ];
 
 /// What was asked for.

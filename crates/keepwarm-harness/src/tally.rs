@@ -65,11 +65,10 @@ pub(crate) struct Tally {
     expect: Expect,
     watched: Vec<(Fault, u64)>,
     facts: Vec<(&'static str, u64)>,
-    notes: usize,
 }
 
-/// Notes printed of one run.
-const NOTES: usize = 12;
+/// Notes printed of one kind of fault in one run.
+const NOTES: u64 = 4;
 
 impl Tally {
     /// `watched`: what must be zero.
@@ -79,7 +78,6 @@ impl Tally {
             expect,
             watched: watched.iter().map(|fault| (*fault, 0)).collect(),
             facts: Vec::new(),
-            notes: 0,
         }
     }
 
@@ -106,10 +104,18 @@ impl Tally {
             return self.add(name.map_or("?", |(_, name)| name), 1);
         };
         *count += 1;
-        self.notes += 1;
-        if self.expect == Expect::Clean && self.notes <= NOTES {
+        if self.expect == Expect::Clean && *count <= NOTES {
             let name = FAULTS.iter().find(|(known, _)| *known == fault);
             eprintln!("  {} {}: {note}", self.name, name.map_or("?", |(_, n)| n));
+        }
+    }
+
+    /// Adds everything to another one, as far as that watches it.
+    pub(crate) fn pour_into(self, other: &mut Self) {
+        for (fault, count) in self.watched {
+            if let Some((_, sum)) = other.watched.iter_mut().find(|(known, _)| *known == fault) {
+                *sum += count;
+            }
         }
     }
 

@@ -28,16 +28,45 @@ const WATCHED: [Fault; 8] = [
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let rounds = context.rounds(100, 16);
     let mut tallies = Vec::new();
-    for (kind, promise, rounds) in [
-        (Kind::Disk, Promise::Ack, rounds),
-        (Kind::Tiered, Promise::Flush, rounds.div_ceil(4)),
-        (Kind::Unmapped, Promise::Ack, rounds.div_ceil(4)),
+    for (name, kind, promise, rounds) in [
+        ("kill disk", Kind::Disk, Promise::Ack, rounds),
+        // Small enough for packs that are emptied now and then, and large enough for what is live,
+        // ten times over: nothing is to be evicted.
+        (
+            "kill disk 64M",
+            Kind::Disk,
+            Promise::Ack,
+            rounds.div_ceil(2),
+        ),
+        (
+            "kill tiered",
+            Kind::Tiered,
+            Promise::Flush,
+            rounds.div_ceil(4),
+        ),
+        (
+            "kill unmapped",
+            Kind::Unmapped,
+            Promise::Ack,
+            rounds.div_ceil(4),
+        ),
     ] {
-        let mut tally = Tally::new(format!("kill {}", kind.name()), Expect::Clean, &WATCHED);
+        let mut tally = Tally::new(name, Expect::Clean, &WATCHED);
+        let budget = if name.ends_with("64M") {
+            64 << 20
+        } else {
+            4 << 30
+        };
         for series in 0..rounds.div_ceil(20) {
             let rounds = (rounds - series * 20).min(20);
             let seed = context.seed.wrapping_mul(1_000).wrapping_add(series);
-            one_directory(context, (kind, promise), seed, rounds, &mut tally)?;
+            let target = Target {
+                kind,
+                dir: context.temp.join(format!("{}-{seed}", kind.name())),
+                budget,
+                keys: 60,
+            };
+            one_directory(context, &target, promise, (seed, rounds), &mut tally)?;
         }
         tallies.push(tally);
     }
@@ -48,21 +77,13 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
 
 fn one_directory(
     context: &Context,
-    (kind, promise): (Kind, Promise),
-    seed: u64,
-    rounds: u64,
+    target: &Target,
+    promise: Promise,
+    (seed, rounds): (u64, u64),
     tally: &mut Tally,
 ) -> Outcome<()> {
     let mut rng = Rng::new(seed);
     let writers = 2 + rng.key(3);
-    let target = Target {
-        kind,
-        dir: context.temp.join(format!("{}-{seed}", kind.name())),
-        // Every second directory is small enough for packs that are emptied now and then, and large
-        // enough for what is live, many times over: nothing is ever to be evicted.
-        budget: if seed % 2 == 0 { 64 << 20 } else { 2 << 30 },
-        keys: 60,
-    };
     let mut model = Model::new(promise);
     for round in 0..rounds {
         let hint = format!("seed {} directory {seed} round {round}", context.seed);

@@ -48,21 +48,21 @@ const SYSTEMS: [System; 3] = [
     System {
         name: "ext4",
         make: &["mkfs.ext4", "-q", "-F", "-m", "0"],
-        size: 400 << 20,
+        size: 1 << 30,
         options: "commit=1",
         copy_options: "defaults",
     },
     System {
         name: "writeback",
         make: &["mkfs.ext4", "-q", "-F", "-m", "0"],
-        size: 400 << 20,
+        size: 1 << 30,
         options: "commit=1,data=writeback",
         copy_options: "data=writeback",
     },
     System {
         name: "xfs",
         make: &["mkfs.xfs", "-q", "-f"],
-        size: 400 << 20,
+        size: 1 << 30,
         options: "defaults",
         copy_options: "nouuid",
     },
@@ -82,7 +82,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         .prefix("keepwarm-power-")
         .tempdir_in("/dev/shm")?;
     let host_image = temp.path().join("btrfs");
-    image(&host_image, 3 << 30, &["mkfs.btrfs", "-q", "-f"])?;
+    image(&host_image, 6 << 30, &["mkfs.btrfs", "-q", "-f"])?;
     let host = Device::attach(&host_image, false)?;
     let host = Mount::device(host, &temp.path().join("host"), "defaults")?;
     let mut tallies = Vec::new();
@@ -173,7 +173,7 @@ impl Bench<'_> {
         Target {
             kind: self.kind,
             dir: mounted.join("cache"),
-            budget: 128 << 20,
+            budget: 800 << 20,
             keys: 60,
         }
     }

@@ -1,0 +1,179 @@
+//! A process is killed at the n-th call of a kind, or that call fails, for every n.
+
+use super::{Context, Outcome, Scenario, Target, Writers, arg, judge, litter, verify};
+use crate::model::{Model, Promise};
+use crate::mount::need;
+use crate::process::{End, Running, tool};
+use crate::stores::Kind;
+use crate::tally::{Expect, Fault, Tally};
+use std::fs;
+use std::time::Duration;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "syscall",
+    about: "killed at the n-th system call, every call fails in turn (strace)",
+    run,
+};
+
+const WATCHED: [Fault; 8] = [
+    Fault::Wrong,
+    Fault::Lost,
+    Fault::Stale,
+    Fault::Unusable,
+    Fault::Crash,
+    Fault::Hang,
+    Fault::Error,
+    Fault::Litter,
+];
+
+/// What changes the directory, or waits.
+const CALLS: [&str; 14] = [
+    "pwrite64",
+    "openat",
+    "rename",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "mkdir",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "fallocate",
+    "flock",
+    "mmap",
+];
+
+/// Calls whose failure is not one of the store: a process cannot run without.
+const VITAL: [&str; 1] = ["mmap"];
+
+fn run(context: &Context) -> Outcome<Vec<Tally>> {
+    need(context, &[("strace", "strace")])?;
+    if tool("strace", &["-o", "/dev/null", "true"]).is_err() {
+        return Err(super::Skip("strace may not trace here".into()).into());
+    }
+    // Of every so many points one, so many in all for each kind of call.
+    let most = context.rounds(60, 4);
+    let mut tallies = Vec::new();
+    for (name, budget, tiny) in [
+        ("roomy", 1 << 30, 0),
+        ("small", 1_500_000, 0),
+        ("grow", 1 << 30, 400),
+    ] {
+        for (what, promise) in [
+            ("signal=KILL", Promise::Ack),
+            ("error=EIO", Promise::Flush),
+            ("error=ENOSPC", Promise::Flush),
+        ] {
+            let mut tally = Tally::new(format!("syscall {name} {what}"), Expect::Clean, &WATCHED);
+            let points = Points {
+                context,
+                budget,
+                tiny,
+                what,
+                promise,
+            };
+            for call in CALLS {
+                if what == "signal=KILL" || !VITAL.contains(&call) {
+                    points.of(call, most, &mut tally)?;
+                }
+            }
+            println!("{tally}");
+            tallies.push(tally);
+            if context.short && what == "error=EIO" {
+                break;
+            }
+        }
+        if context.short {
+            break;
+        }
+    }
+    Ok(tallies)
+}
+
+struct Points<'a> {
+    context: &'a Context,
+    budget: u64,
+    tiny: u32,
+    what: &'static str,
+    promise: Promise,
+}
+
+impl Points<'_> {
+    /// From the first on, in steps that grow with `n`, to where it is not hit any more.
+    fn of(&self, call: &str, most: u64, tally: &mut Tally) -> Outcome<()> {
+        let mut n = 1;
+        for done in 0..most {
+            // At once, and from then on.
+            let lasting = !self.what.starts_with("signal") && done % 3 == 2;
+            let when = format!("{n}{}", if lasting { "+" } else { "" });
+            if !self.point(call, &when, tally)? {
+                break;
+            }
+            n += 1 + n / (most / 3).max(1);
+        }
+        Ok(())
+    }
+
+    /// Whether the fault was met.
+    fn point(&self, call: &str, when: &str, tally: &mut Tally) -> Outcome<bool> {
+        let hint = format!("{} {call} when={when} budget {}", self.what, self.budget);
+        let target = Target {
+            kind: Kind::Disk,
+            dir: self.context.temp.join("cache"),
+            budget: self.budget,
+            keys: 24,
+        };
+        if target.dir.exists() {
+            fs::remove_dir_all(&target.dir)?;
+        }
+        let trace = self.context.temp.join("trace");
+        let inject = format!("{call}:{}:when={when}", self.what);
+        let wrapper = [
+            "strace".to_owned(),
+            "-f".to_owned(),
+            "-qq".to_owned(),
+            "-o".to_owned(),
+            trace.display().to_string(),
+            "-e".to_owned(),
+            format!("trace={call}"),
+            "-e".to_owned(),
+            format!("inject={inject}"),
+        ];
+        let mut logs = Writers::new(self.context, 1)?;
+        let mut args = target.args("script", self.context.seed);
+        arg(&mut args, "--log", self.context.log(0).display());
+        arg(&mut args, "--tiny", self.tiny);
+        let output = self.context.temp.join("script");
+        let mut child = Running::start(&wrapper, &args, &output)?;
+        let end = child.wait(Duration::from_secs(90))?;
+        let said = child.stderr();
+        let met = match end {
+            End::Hung => {
+                tally.fault(Fault::Hang, &hint);
+                true
+            }
+            End::Crashed(_) if self.what == "signal=KILL" => true,
+            _ => fs::read_to_string(&trace)?.contains("(INJECTED)"),
+        };
+        if said.contains("panicked")
+            || (matches!(end, End::Crashed(_)) && self.what != "signal=KILL")
+        {
+            tally.fault(Fault::Crash, format_args!("{hint}: {said}"));
+        }
+        let mut model = Model::new(self.promise);
+        // What fails is told: of the workers' own counters only wrong bytes are faults.
+        let mut told = Tally::new("", Expect::Clean, &[Fault::Wrong]);
+        logs.follow(&mut model, &mut told)?;
+        if !told.is_as_expected() {
+            tally.fault(Fault::Wrong, format_args!("{hint}: while it ran"));
+        }
+        let seen = verify(self.context, &target.args("verify", 1), &hint, tally)?;
+        judge(&model, &seen, &hint, tally);
+        for file in litter(&target.dir)? {
+            tally.fault(Fault::Litter, format_args!("{hint}: {}", file.display()));
+        }
+        tally.add("points", 1);
+        Ok(met)
+    }
+}
