@@ -124,10 +124,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         let start = Instant::now();
         match (scenario.run)(&context) {
             Ok(tallies) => {
-                for tally in tallies {
-                    good &= tally.is_as_expected();
-                    println!("{tally}");
-                }
+                good &= tallies.iter().all(tally::Tally::is_as_expected);
                 println!("{:<28} {} s", scenario.name, start.elapsed().as_secs());
             }
             Err(error) => match error.downcast_ref::<Skip>() {

@@ -1,10 +1,10 @@
 //! Starting children, and seeing how they end.
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, setrlimit};
 use std::error::Error;
 use std::fs::File;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -56,6 +56,8 @@ impl Running {
         let (program, rest) = words.split_first().ok_or("no program")?;
         let child = Command::new(program)
             .args(rest)
+            // What a wrapper starts must be killed with it.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(File::create(output.with_extension("out"))?)
             .stderr(File::create(output.with_extension("err"))?)
@@ -67,8 +69,12 @@ impl Running {
     }
 
     pub(crate) fn kill(&mut self) {
-        // It may have ended.
-        self.child.kill().ok();
+        // They may have ended. The group is this child's until it is waited for.
+        if let (Ok(None), Ok(id)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
+            if let Some(group) = Pid::from_raw(id) {
+                kill_process_group(group, Signal::KILL).ok();
+            }
+        }
         self.child.wait().ok();
     }
 

@@ -41,6 +41,7 @@ impl Error for Skip {}
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    /// Prints its lines as it goes.
     pub(crate) run: fn(&Context) -> Outcome<Vec<Tally>>,
 }
 
@@ -108,6 +109,12 @@ impl Target {
 
 pub(crate) fn arg(args: &mut Vec<String>, name: &str, value: impl fmt::Display) {
     args.extend([name.to_owned(), value.to_string()]);
+}
+
+/// Prints the line of a finished run.
+pub(crate) fn finish(tallies: &mut Vec<Tally>, tally: Tally) {
+    println!("{tally}");
+    tallies.push(tally);
 }
 
 /// What a verifier saw.

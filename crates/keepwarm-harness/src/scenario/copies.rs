@@ -1,6 +1,6 @@
 //! A live directory is copied, the copy restored elsewhere and over a newer state.
 
-use super::{Context, Outcome, Scenario, Target, arg, verify};
+use super::{Context, Outcome, Scenario, Target, arg, finish, verify};
 use crate::content::Rng;
 use crate::mount::need;
 use crate::process::Running;
@@ -34,7 +34,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         for round in 0..rounds {
             one_round(context, kind, round, &mut tally)?;
         }
-        tallies.push(tally);
+        finish(&mut tallies, tally);
     }
     Ok(tallies)
 }

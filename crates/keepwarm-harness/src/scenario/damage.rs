@@ -1,6 +1,6 @@
 //! Files are damaged while nobody looks.
 
-use super::{Context, Outcome, Scenario, Target, arg, files, verify};
+use super::{Context, Outcome, Scenario, Target, arg, files, finish, verify};
 use crate::content::Rng;
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
@@ -57,7 +57,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
             look(context, &target, &hint, round + 2, &mut tally)?;
             tally.add("damages", 1);
         }
-        tallies.push(tally);
+        finish(&mut tallies, tally);
     }
     Ok(tallies)
 }

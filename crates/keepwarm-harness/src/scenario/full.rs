@@ -1,6 +1,6 @@
 //! The disk is full, or out of inodes; then there is room again.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, judge, litter, verify};
+use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, litter, verify};
 use crate::child::filler::Freeing;
 use crate::content::Rng;
 use crate::model::{Model, Promise};
@@ -58,7 +58,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
                 let mounted = mount(context, system)?;
                 one_round(context, &mounted.dir, kind, round, &mut tally)?;
             }
-            tallies.push(tally);
+            finish(&mut tallies, tally);
         }
     }
     Ok(tallies)

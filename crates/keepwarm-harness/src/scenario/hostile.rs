@@ -1,6 +1,6 @@
 //! Something else lies where a file of the store should be, or a folder.
 
-use super::{Context, Outcome, Scenario, Target, arg, files, verify};
+use super::{Context, Outcome, Scenario, Target, arg, files, finish, verify};
 use crate::content::Rng;
 use crate::process::is_root;
 use crate::stores::Kind;
@@ -68,11 +68,13 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         for place in bench.places(&mut rng, rounds)? {
             for guise in GUISES {
                 if guise != Guise::Device || is_root() {
-                    bench.one(&place, guise, &mut tally)?;
+                    bench
+                        .one(&place, guise, &mut tally)
+                        .map_err(|e| format!("{guise:?} at {place:?}: {e}"))?;
                 }
             }
         }
-        tallies.push(tally);
+        finish(&mut tallies, tally);
     }
     Ok(tallies)
 }
@@ -144,7 +146,9 @@ impl<'a> Bench<'a> {
             let packs = files(&self.target.dir.join("v1/packs"))?;
             return Ok(packs.first().ok_or("no pack")?.clone());
         }
-        Ok(self.target.dir.join(place))
+        // An empty name would leave a slash behind it.
+        let names = Path::new(place).components();
+        Ok(names.fold(self.target.dir.clone(), |path, name| path.join(name)))
     }
 
     fn one(&self, place: &str, guise: Guise, tally: &mut Tally) -> Outcome<()> {

@@ -1,6 +1,6 @@
 //! Writers are killed at random moments; what they were told must be there afterwards.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, judge, litter, verify};
+use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, litter, verify};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::process::Running;
@@ -68,7 +68,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
             };
             one_directory(context, &target, promise, (seed, rounds), &mut tally)?;
         }
-        tallies.push(tally);
+        finish(&mut tallies, tally);
     }
     // Files appear before they are written: a half-written temporary one is all that a kill of a
     // process leaves, unless it is renamed too early. What catches more is in `power`.

@@ -3,7 +3,7 @@
 //! The file system under test lies on an image file on btrfs, past the page cache, so that a
 //! reflink copy of the image holds exactly what a disk would hold.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, judge, verify};
+use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, verify};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::mount::{Device, Mount, image, require};
@@ -109,8 +109,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
                 };
                 bench.series(cuts, &mut tally)?;
             }
-            println!("{tally}");
-            tallies.push(tally);
+            finish(&mut tallies, tally);
         }
     }
     Ok(tallies)

@@ -1,6 +1,6 @@
 //! Four processes put, get, remove, flush and clear the same keys in a directory that is too small.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, used, verify};
+use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, used, verify};
 use crate::model::{Model, Promise};
 use crate::process::{End, Running};
 use crate::stores::Kind;
@@ -34,7 +34,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     for kind in [Kind::Disk, Kind::Tiered] {
         let mut tally = Tally::new(format!("storm {}", kind.name()), Expect::Clean, &WATCHED);
         storm(context, kind, seconds, &mut tally)?;
-        tallies.push(tally);
+        finish(&mut tallies, tally);
     }
     Ok(tallies)
 }

@@ -1,6 +1,6 @@
 //! A process is killed at the n-th call of a kind, or that call fails, for every n.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, judge, litter, verify};
+use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, litter, verify};
 use crate::model::{Model, Promise};
 use crate::mount::need;
 use crate::process::{End, Running, tool};
@@ -78,8 +78,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
                     points.of(call, most, &mut tally)?;
                 }
             }
-            println!("{tally}");
-            tallies.push(tally);
+            finish(&mut tallies, tally);
             if context.short && what == "error=EIO" {
                 break;
             }
