@@ -7,6 +7,7 @@ use clap::Args;
 use keepwarm::Store;
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Settings {
@@ -20,6 +21,9 @@ pub(crate) struct Settings {
     /// Also so many tiny entries, which makes the index grow.
     #[arg(long, default_value_t = 0)]
     pub(crate) tiny: u32,
+    /// Delete the index half-way.
+    #[arg(long)]
+    pub(crate) lose_index: bool,
 }
 
 /// Keys of the tiny entries.
@@ -39,7 +43,10 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     for half in 0..2 {
         // A failure to open is what a fault may do; what follows must not be made of it.
         let opened = match common.store.open(&common.dir, common.budget) {
-            Ok(opened) => opened,
+            Ok(opened) => {
+                opened.wait_for_index(Duration::from_secs(5));
+                opened
+            }
             Err(error) => {
                 eprintln!("open: {error:?}");
                 script.log.say(Op::Error, 0, 0)?;
@@ -52,6 +59,14 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
                 let _ = opened.store().put(&fingerprint(key), vec![0; 8].into());
             }
             script.flush(opened.store())?;
+        } else {
+            script.clear(opened.store())?;
+            script.half(opened.store(), settings.above + 12)?;
+        }
+        drop(opened);
+        if half == 0 && settings.lose_index {
+            // What is opened next must be rebuilt.
+            std::fs::remove_file(common.dir.join("v1/index")).ok();
         }
     }
     Ok(script.log.say(Op::Done, 0, 0)?)
@@ -96,6 +111,20 @@ impl Script {
             Err(_) => Op::PutErr,
         };
         Ok(self.log.say(said, key, generation)?)
+    }
+
+    fn clear(&mut self, store: &dyn Store) -> Result<(), Box<dyn Error>> {
+        for key in 0..self.keys {
+            self.log.say(Op::RemoveStart, key, 0)?;
+        }
+        let said = match store.clear() {
+            Ok(()) => Op::RemoveOk,
+            Err(_) => Op::RemoveErr,
+        };
+        for key in 0..self.keys {
+            self.log.say(said, key, 0)?;
+        }
+        Ok(())
     }
 
     fn get(&mut self, store: &dyn Store, key: u32) -> Result<(), Box<dyn Error>> {

@@ -59,6 +59,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         ("roomy", 1 << 30, 0),
         ("small", 1_500_000, 0),
         ("grow", 1 << 30, 400),
+        ("rebuild", 1 << 30, 0),
     ] {
         for (what, promise) in [
             ("signal=KILL", Promise::Ack),
@@ -68,6 +69,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
             let mut tally = Tally::new(format!("syscall {name} {what}"), Expect::Clean, &WATCHED);
             let points = Points {
                 context,
+                lose_index: name == "rebuild",
                 budget,
                 tiny,
                 what,
@@ -94,6 +96,7 @@ struct Points<'a> {
     context: &'a Context,
     budget: u64,
     tiny: u32,
+    lose_index: bool,
     what: &'static str,
     promise: Promise,
 }
@@ -143,6 +146,9 @@ impl Points<'_> {
         let mut args = target.args("script", self.context.seed);
         arg(&mut args, "--log", self.context.log(0).display());
         arg(&mut args, "--tiny", self.tiny);
+        if self.lose_index {
+            args.push("--lose-index".into());
+        }
         let output = self.context.temp.join("script");
         let mut child = Running::start(&wrapper, &args, &output)?;
         let end = child.wait(Duration::from_secs(90))?;
