@@ -11,7 +11,7 @@ const HEADER: usize = 24;
 /// The numbers of keys that no workload uses, for probes of whether a store still works.
 pub(crate) const PROBE: u32 = 1 << 24;
 
-/// A small generator of numbers that look random (SplitMix64).
+/// A small generator of numbers that look random (`SplitMix64`).
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 

@@ -127,13 +127,14 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
                 good &= tallies.iter().all(tally::Tally::is_as_expected);
                 println!("{:<28} {} s", scenario.name, start.elapsed().as_secs());
             }
-            Err(error) => match error.downcast_ref::<Skip>() {
-                Some(Skip(why)) => println!("!!! SKIPPED {}: {why}", scenario.name),
-                None => {
+            Err(error) => {
+                if let Some(Skip(why)) = error.downcast_ref() {
+                    println!("!!! SKIPPED {}: {why}", scenario.name);
+                } else {
                     good = false;
                     println!("{:<28} FAILED: the harness: {error}", scenario.name);
                 }
-            },
+            }
         }
     }
     Ok(good)

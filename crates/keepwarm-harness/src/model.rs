@@ -134,10 +134,9 @@ impl Model {
         let known = self.keys.get(&key).copied().unwrap_or_default();
         match seen {
             None if known.floor.must_exist && !self.evicted => Judgement::Lost,
-            None => Judgement::Fine,
             Some(generation) if generation > known.highest => Judgement::Wrong,
             Some(generation) if generation < known.floor.generation => Judgement::Stale,
-            Some(_) => Judgement::Fine,
+            None | Some(_) => Judgement::Fine,
         }
     }
 

@@ -34,7 +34,7 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) enum Opened {
     Disk(DiskStore),
-    Tiered(Tiered<MemoryStore, DiskStore>),
+    Tiered(Box<Tiered<MemoryStore, DiskStore>>),
     Control(FileStore),
 }
 
@@ -47,7 +47,7 @@ impl Kind {
             Self::Unmapped => Opened::Disk(disk.mapping(Mapping::Never).open(dir)?),
             Self::Tiered => {
                 let memory = MemoryStore::builder().byte_budget(1 << 20).build()?;
-                Opened::Tiered(Tiered::builder(memory, disk.open(dir)?).build())
+                Opened::Tiered(Box::new(Tiered::builder(memory, disk.open(dir)?).build()))
             }
             Self::Sound | Self::NoKey | Self::NoCheck | Self::NoSync => {
                 Opened::Control(FileStore::open(dir, self)?)

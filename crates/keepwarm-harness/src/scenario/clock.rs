@@ -70,7 +70,7 @@ fn one_round(
     let mut running = Vec::new();
     for writer in 0..WRITERS {
         let (clock, wrapper) = wrapper(&mut rng);
-        hint.push_str(&format!(" {clock}"));
+        hint = format!("{hint} {clock}");
         let mut args = target.args("worker", rng.next());
         arg(&mut args, "--log", context.log(writer).display());
         arg(&mut args, "--writer", writer);
@@ -92,7 +92,7 @@ fn one_round(
     }
     logs.follow(model, tally)?;
     let (clock, wrapper) = wrapper(&mut rng);
-    hint.push_str(&format!(", looked at with {clock}"));
+    hint = format!("{hint}, looked at with {clock}");
     let seen = verify_behind(
         &wrapper,
         context,

@@ -178,39 +178,38 @@ impl<'a> Bench<'a> {
         quiet.pour_into(tally);
         tally.add(if seen.done { "opened" } else { "refused" }, 1);
         tally.add("guises", 1);
-        self.look_outside(&victim, &folder, place.is_empty(), &hint, tally)?;
+        if let Some(what) = look_outside(&victim, &folder, place.is_empty())? {
+            tally.fault(Fault::Outside, format_args!("{hint}: {what}"));
+        }
         restore(&path)
     }
+}
 
-    /// The root may be a link: it is the user's own path, and followed.
-    fn look_outside(
-        &self,
-        victim: &Path,
-        folder: &Path,
-        is_root: bool,
-        hint: &str,
-        tally: &mut Tally,
-    ) -> Outcome<()> {
-        let meta = fs::symlink_metadata(victim);
-        let is_whole = fs::read(victim).is_ok_and(|bytes| bytes == b"leave me alone");
-        if !is_whole || meta.map(|meta| meta.mode() & 0o777).ok() != Some(0o640) {
-            tally.fault(Fault::Outside, format_args!("{hint}: the file was changed"));
-        }
-        let names: Vec<_> = files(folder)?;
-        if !is_root && names != [folder.join("file")] {
-            tally.fault(Fault::Outside, format_args!("{hint}: {names:?}"));
-        }
-        if !folder.join("file").exists() {
-            tally.fault(Fault::Outside, format_args!("{hint}: a file was removed"));
-        }
-        fs::remove_dir_all(folder)?;
-        Ok(fs::remove_file(victim)?)
+/// What was changed outside of the directory. The root may be a link: it is the user's own path, and
+/// followed.
+fn look_outside(victim: &Path, folder: &Path, is_root: bool) -> Outcome<Option<String>> {
+    let mode = fs::symlink_metadata(victim).map(|meta| meta.mode() & 0o777);
+    let is_whole = fs::read(victim).is_ok_and(|bytes| bytes == b"leave me alone");
+    let names = files(folder)?;
+    let mut changed = None;
+    if !is_whole || mode.ok() != Some(0o640) {
+        changed = Some("the file was changed".to_owned());
     }
+    let file = folder.join("file");
+    if !file.exists() || !is_root && names != [file] {
+        changed = Some(format!("{names:?}"));
+    }
+    fs::remove_dir_all(folder)?;
+    fs::remove_file(victim)?;
+    Ok(changed)
 }
 
 fn put_on(guise: Guise, path: &Path, victim: &Path, folder: &Path) -> Outcome<()> {
     if guise == Guise::Unreadable {
-        return Ok(fs::set_permissions(path, fs::Permissions::from_mode(0))?);
+        return Ok(fs::set_permissions(
+            path,
+            fs::Permissions::from_mode(0o000),
+        )?);
     }
     restore(path)?;
     match guise {

@@ -11,7 +11,7 @@ use crate::process::{Running, tool};
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -190,13 +190,7 @@ impl Bench<'_> {
         Ok(running)
     }
 
-    fn judge_cut(
-        &self,
-        copy: &PathBuf,
-        model: &Model,
-        hint: &str,
-        tally: &mut Tally,
-    ) -> Outcome<()> {
+    fn judge_cut(&self, copy: &Path, model: &Model, hint: &str, tally: &mut Tally) -> Outcome<()> {
         let device = Device::attach(copy, false)?;
         let place = self.host.join("after");
         let mounted = match Mount::device(device, &place, self.system.copy_options) {
