@@ -17,6 +17,7 @@ mod tally;
 
 use child::Child;
 use clap::{Parser, Subcommand};
+use mount::Sweeper;
 use scenario::{Context, SCENARIOS, Skip};
 use std::error::Error;
 use std::path::PathBuf;
@@ -48,6 +49,10 @@ struct Args {
     /// Fewer rounds, and nothing that needs root: about 90 s in all
     #[arg(long)]
     short: bool,
+
+    /// Of the runs of a scenario only those whose names (as in their lines) contain this
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
 
     /// Where to work [default: a temporary directory]
     #[arg(long)]
@@ -119,8 +124,10 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
             rounds: args.rounds,
             short: args.short,
             install: args.install,
+            only: args.only.clone(),
             temp: temp.path().to_owned(),
         };
+        let _sweeper = Sweeper::start(temp.path())?;
         let start = Instant::now();
         match (scenario.run)(&context) {
             Ok(tallies) => {

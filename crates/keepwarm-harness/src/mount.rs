@@ -3,7 +3,9 @@
 use crate::process::{has, is_root, tool};
 use crate::scenario::{Context, Outcome, Skip};
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 /// A mounted file system; unmounted when dropped.
 #[derive(Debug)]
@@ -70,6 +72,41 @@ impl Drop for Mount {
             }
         }
         drop(self.device.take());
+    }
+}
+
+/// Cleans up below a directory when this process is gone, however it ends.
+#[derive(Debug)]
+pub(crate) struct Sweeper(Child);
+
+/// Waits for the end of its input, which is that of who holds the other end.
+const SWEEP: &str = r#"cat >/dev/null
+for m in $(awk -v d="$0/" 'index($2, d) == 1 { print $2 }' /proc/mounts | tac); do
+    umount "$m" || umount -l "$m"
+done
+losetup -l -n -O NAME,BACK-FILE | awk -v d="$0/" 'index($2, d) == 1 { print $1 }' |
+    xargs -r -n1 losetup -d
+rm -rf "$0""#;
+
+impl Sweeper {
+    pub(crate) fn start(dir: &Path) -> Outcome<Self> {
+        let child = Command::new("sh")
+            .args(["-c", SWEEP])
+            .arg(dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // An interrupt at the keyboard is not for it.
+            .process_group(0)
+            .spawn()?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
     }
 }
 

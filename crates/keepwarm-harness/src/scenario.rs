@@ -64,6 +64,8 @@ pub(crate) struct Context {
     pub(crate) rounds: Option<u64>,
     pub(crate) short: bool,
     pub(crate) install: bool,
+    /// Runs whose names contain this.
+    pub(crate) only: Option<String>,
     /// A directory of the scenario's own.
     pub(crate) temp: PathBuf,
 }
@@ -71,6 +73,12 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn rounds(&self, full: u64, short: u64) -> u64 {
         self.rounds.unwrap_or(if self.short { short } else { full })
+    }
+
+    /// Whether a run was asked for by its name.
+    pub(crate) fn wants(&self, tally: &Tally) -> bool {
+        let only = self.only.as_deref();
+        only.is_none_or(|part| tally.name().contains(part))
     }
 
     pub(crate) fn log(&self, writer: u32) -> PathBuf {

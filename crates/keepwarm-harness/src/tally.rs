@@ -81,6 +81,10 @@ impl Tally {
         }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Counts something that is just told.
     pub(crate) fn add(&mut self, name: &'static str, count: u64) {
         match self.facts.iter_mut().find(|(known, _)| *known == name) {

@@ -33,6 +33,9 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let mut tallies = Vec::new();
     for (kind, promise) in [(Kind::Disk, Promise::Ack), (Kind::Tiered, Promise::Flush)] {
         let mut tally = Tally::new(format!("clock {}", kind.name()), Expect::Clean, &WATCHED);
+        if !context.wants(&tally) {
+            continue;
+        }
         let mut model = Model::new(promise);
         let target = Target {
             kind,

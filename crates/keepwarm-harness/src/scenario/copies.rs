@@ -31,6 +31,9 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let mut tallies = Vec::new();
     for kind in [Kind::Disk, Kind::Tiered] {
         let mut tally = Tally::new(format!("copies {}", kind.name()), Expect::Clean, &WATCHED);
+        if !context.wants(&tally) {
+            continue;
+        }
         for round in 0..rounds {
             one_round(context, kind, round, &mut tally)?;
         }

@@ -37,6 +37,9 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         (Kind::NoCheck, Expect::Caught(Fault::Wrong), 20),
     ] {
         let mut tally = Tally::new(format!("damage {}", kind.name()), expect, &WATCHED);
+        if !context.wants(&tally) {
+            continue;
+        }
         let mut rng = Rng::new(context.seed);
         let mut target = Target {
             kind,

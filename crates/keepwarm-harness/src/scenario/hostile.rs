@@ -62,6 +62,9 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let rounds = context.rounds(4, 1);
     for kind in [Kind::Disk, Kind::Unmapped] {
         let mut tally = Tally::new(format!("hostile {}", kind.name()), Expect::Clean, &WATCHED);
+        if !context.wants(&tally) {
+            continue;
+        }
         let mut rng = Rng::new(context.seed);
         let bench = Bench::new(context, kind)?;
         bench.populate(&mut tally)?;

@@ -52,6 +52,9 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         ),
     ] {
         let mut tally = Tally::new(name, Expect::Clean, &WATCHED);
+        if !context.wants(&tally) {
+            continue;
+        }
         let budget = if name.ends_with("64M") {
             64 << 20
         } else {

@@ -3,10 +3,10 @@
 //! The file system under test lies on an image file on btrfs, past the page cache, so that a
 //! reflink copy of the image holds exactly what a disk would hold.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, verify};
+use super::{Context, Outcome, Scenario, Seen, Target, Writers, arg, finish, judge, verify};
 use crate::content::Rng;
-use crate::model::{Model, Promise};
-use crate::mount::{Device, Mount, image, require};
+use crate::model::{Judgement, Model, Promise};
+use crate::mount::{Device, Mount, Sweeper, image, require};
 use crate::process::{Running, tool};
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
@@ -81,6 +81,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let temp = tempfile::Builder::new()
         .prefix("keepwarm-power-")
         .tempdir_in("/dev/shm")?;
+    let _sweeper = Sweeper::start(temp.path())?;
     let host_image = temp.path().join("btrfs");
     image(&host_image, 6 << 30, &["mkfs.btrfs", "-q", "-f"])?;
     let host = Device::attach(&host_image, false)?;
@@ -97,6 +98,9 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         ] {
             let name = format!("power {} {}", system.name, kind.name());
             let mut tally = Tally::new(name, expect, &WATCHED);
+            if !context.wants(&tally) {
+                continue;
+            }
             for series in 0..cuts.div_ceil(SERIES) {
                 let cuts = (cuts - series * SERIES).min(SERIES);
                 let seed = context.seed.wrapping_mul(1_000).wrapping_add(series);
@@ -168,6 +172,28 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// Says of what was lost whether the packs still have it: then only the index forgot.
+    fn explain(&self, target: &Target, model: &Model, seen: &Seen, hint: &str) -> Outcome<()> {
+        let lost: Vec<u32> = seen
+            .keys
+            .iter()
+            .filter(|(key, seen)| model.judge(**key, **seen) == Judgement::Lost)
+            .map(|(key, _)| *key)
+            .collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        fs::remove_file(target.dir.join("v1/index"))?;
+        let mut quiet = Tally::new("rebuilt", Expect::Clean, &[]);
+        let args = target.args("verify", self.seed);
+        let rebuilt = verify(self.context, &args, hint, &mut quiet)?;
+        for key in lost {
+            let found = rebuilt.keys.get(&key).copied().flatten();
+            eprintln!("  {hint}: key {key} after a rebuild of the index: {found:?}");
+        }
+        Ok(())
+    }
+
     fn target(&self, mounted: &Path) -> Target {
         Target {
             kind: self.kind,
@@ -208,6 +234,9 @@ impl Bench<'_> {
         judge(model, &seen, hint, tally);
         let there = seen.keys.values().flatten().count() as u64;
         tally.add("there", there);
+        if self.kind == Kind::Disk {
+            self.explain(&target, model, &seen, hint)?;
+        }
         Ok(())
     }
 }

@@ -67,6 +67,9 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
             ("error=ENOSPC", Promise::Flush),
         ] {
             let mut tally = Tally::new(format!("syscall {name} {what}"), Expect::Clean, &WATCHED);
+            if !context.wants(&tally) {
+                continue;
+            }
             let points = Points {
                 context,
                 lose_index: name == "rebuild",
