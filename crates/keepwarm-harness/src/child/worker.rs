@@ -29,6 +29,9 @@ pub(crate) struct Settings {
     /// Everybody writes every key, and clears: only wrong bytes and errors are seen.
     #[arg(long)]
     pub(crate) storm: bool,
+    /// In a storm, nobody clears.
+    #[arg(long)]
+    pub(crate) no_clear: bool,
     /// Stop after so many milliseconds.
     #[arg(long, default_value_t = 600_000)]
     pub(crate) millis: u64,
@@ -86,7 +89,7 @@ impl Worker<'_> {
                 self.get(key)
             }
             96..=98 => self.flush(),
-            _ if self.settings.storm && self.rng.below(4) == 0 => {
+            _ if self.settings.storm && !self.settings.no_clear && self.rng.below(4) == 0 => {
                 let done = self.store.clear();
                 self.report("clear", done.err())
             }

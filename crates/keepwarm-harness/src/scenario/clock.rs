@@ -7,6 +7,7 @@ use crate::mount::need;
 use crate::process::{End, Running};
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
+use std::fs;
 use std::time::Duration;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -89,6 +90,10 @@ fn one_round(
             tally.fault(Fault::Crash, format_args!("{hint}: a worker ended: {said}"));
         }
         child.kill();
+        // What `faketime` removes itself when it is not killed.
+        for name in ["faketime_shm_", "sem.faketime_sem_"] {
+            fs::remove_file(format!("/dev/shm/{name}{}", child.id())).ok();
+        }
         for line in child.stderr().lines().take(2) {
             eprintln!("  {hint}: {line}");
         }

@@ -28,7 +28,7 @@ const WATCHED: [Fault; 6] = [
 const HUGE: u64 = 1 << 28;
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
-    let rounds = context.rounds(600, 60);
+    let rounds = context.rounds(600, 50);
     let mut tallies = Vec::new();
     for (kind, expect, rounds) in [
         (Kind::Disk, Expect::Clean, rounds),

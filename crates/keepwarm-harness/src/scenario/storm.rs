@@ -29,23 +29,32 @@ const BUDGET: u64 = 4 << 20;
 const IN_FLIGHT: u64 = 1 << 20;
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
-    let seconds = context.rounds(60, 6);
+    let seconds = context.rounds(60, 4);
     let mut tallies = Vec::new();
-    for kind in [Kind::Disk, Kind::Tiered] {
-        let mut tally = Tally::new(format!("storm {}", kind.name()), Expect::Clean, &WATCHED);
+    for (name, kind, clear) in [
+        ("storm disk", Kind::Disk, true),
+        ("storm disk without clear", Kind::Disk, false),
+        ("storm tiered", Kind::Tiered, true),
+    ] {
+        let mut tally = Tally::new(name, Expect::Clean, &WATCHED);
         if !context.wants(&tally) {
             continue;
         }
-        storm(context, kind, seconds, &mut tally)?;
+        storm(context, (kind, clear), seconds, &mut tally)?;
         finish(&mut tallies, tally);
     }
     Ok(tallies)
 }
 
-fn storm(context: &Context, kind: Kind, seconds: u64, tally: &mut Tally) -> Outcome<()> {
+fn storm(
+    context: &Context,
+    (kind, clear): (Kind, bool),
+    seconds: u64,
+    tally: &mut Tally,
+) -> Outcome<()> {
     let target = Target {
         kind,
-        dir: context.temp.join(kind.name()),
+        dir: context.temp.join(format!("{}-{clear}", kind.name())),
         budget: BUDGET,
         keys: 240,
     };
@@ -59,6 +68,9 @@ fn storm(context: &Context, kind: Kind, seconds: u64, tally: &mut Tally) -> Outc
         arg(&mut args, "--writers", WRITERS);
         arg(&mut args, "--millis", seconds * 1_000);
         args.push("--storm".into());
+        if !clear {
+            args.push("--no-clear".into());
+        }
         let output = context.temp.join(format!("worker{writer}"));
         running.push(Running::start(&[], &args, &output)?);
     }
@@ -112,7 +124,7 @@ fn after(context: &Context, target: &Target, hint: &str, tally: &mut Tally) -> O
         }
         // Told in units of 64 bytes, and of large objects a thousandth more than there is.
         let rounding = 64 * 240 + bytes / 500;
-        if seen.bytes < bytes || seen.bytes > bytes + rounding {
+        if seen.bytes.abs_diff(bytes) > rounding {
             let told = seen.bytes;
             tally.fault(
                 Fault::Disagree,

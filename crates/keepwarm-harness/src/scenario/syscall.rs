@@ -44,6 +44,9 @@ const CALLS: [&str; 14] = [
     "mmap",
 ];
 
+/// A budget, in bytes, that makes nobody evict.
+const ROOMY: u64 = 1 << 30;
+
 /// Calls whose failure is not one of the store: a process cannot run without.
 const VITAL: [&str; 1] = ["mmap"];
 
@@ -56,10 +59,10 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let most = context.rounds(60, 4);
     let mut tallies = Vec::new();
     for (name, budget, tiny) in [
-        ("roomy", 1 << 30, 0),
+        ("roomy", ROOMY, 0),
         ("small", 1_500_000, 0),
-        ("grow", 1 << 30, 400),
-        ("rebuild", 1 << 30, 0),
+        ("grow", ROOMY, 400),
+        ("rebuild", ROOMY, 0),
     ] {
         for (what, promise) in [
             ("signal=KILL", Promise::Ack),
@@ -170,6 +173,8 @@ impl Points<'_> {
             tally.fault(Fault::Crash, format_args!("{hint}: {said}"));
         }
         let mut model = Model::new(self.promise);
+        // Who is killed while it evicts does not live to tell.
+        model.evicted = self.budget < ROOMY;
         // What fails is told: of the workers' own counters only wrong bytes are faults.
         let mut told = Tally::new("", Expect::Clean, &[Fault::Wrong]);
         logs.follow(&mut model, &mut told)?;
