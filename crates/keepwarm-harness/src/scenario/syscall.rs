@@ -7,6 +7,7 @@ use crate::process::{End, Running, tool};
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -123,6 +124,17 @@ impl Points<'_> {
         Ok(())
     }
 
+    fn wrapper(&self, trace: &Path, call: &str, when: &str) -> Vec<String> {
+        let trace = trace.to_string_lossy();
+        let calls = format!("trace={call}");
+        let inject = format!("inject={call}:{}:when={when}", self.what);
+        [
+            "strace", "-f", "-qq", "-o", &trace, "-e", &calls, "-e", &inject,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
     /// Whether the fault was met.
     fn point(&self, call: &str, when: &str, tally: &mut Tally) -> Outcome<bool> {
         let hint = format!("{} {call} when={when} budget {}", self.what, self.budget);
@@ -136,18 +148,7 @@ impl Points<'_> {
             fs::remove_dir_all(&target.dir)?;
         }
         let trace = self.context.temp.join("trace");
-        let inject = format!("{call}:{}:when={when}", self.what);
-        let wrapper = [
-            "strace".to_owned(),
-            "-f".to_owned(),
-            "-qq".to_owned(),
-            "-o".to_owned(),
-            trace.display().to_string(),
-            "-e".to_owned(),
-            format!("trace={call}"),
-            "-e".to_owned(),
-            format!("inject={inject}"),
-        ];
+        let wrapper = self.wrapper(&trace, call, when);
         let mut logs = Writers::new(self.context, 1)?;
         let mut args = target.args("script", self.context.seed);
         arg(&mut args, "--log", self.context.log(0).display());
