@@ -28,15 +28,21 @@ const WATCHED: [Fault; 8] = [
 ];
 
 /// What changes the directory, or waits.
-const CALLS: [&str; 14] = [
+const CALLS: [&str; 20] = [
     "pwrite64",
+    "pread64",
     "openat",
+    "openat2",
     "rename",
+    "renameat",
     "renameat2",
     "unlink",
     "unlinkat",
-    "rmdir",
     "mkdir",
+    "mkdirat",
+    "getdents64",
+    "newfstatat",
+    "statx",
     "fsync",
     "fdatasync",
     "ftruncate",
