@@ -1,0 +1,204 @@
+//! A writer among others.
+
+use super::Common;
+use crate::content::{Rng, bytes, check, fingerprint};
+use crate::log::{Log, Op};
+use crate::stores::Opened;
+use clap::Args;
+use keepwarm::{PutOutcome, Store};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::os::unix::process::parent_id;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Settings {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[arg(long)]
+    pub(crate) log: PathBuf,
+    /// Which of the writers this is.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) writer: u32,
+    #[arg(long, default_value_t = 1)]
+    pub(crate) writers: u32,
+    /// Generations are above this.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) above: u64,
+    /// Everybody writes every key, and clears: only wrong bytes and errors are seen.
+    #[arg(long)]
+    pub(crate) storm: bool,
+    /// In a storm, nobody clears.
+    #[arg(long)]
+    pub(crate) no_clear: bool,
+    /// Stop after so many milliseconds.
+    #[arg(long, default_value_t = 600_000)]
+    pub(crate) millis: u64,
+}
+
+struct Worker<'a> {
+    settings: &'a Settings,
+    store: &'a dyn Store,
+    log: Log,
+    rng: Rng,
+    /// What this worker put under its keys.
+    mine: BTreeMap<u32, u64>,
+    generation: u64,
+    evicted: bool,
+}
+
+pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let common = &settings.common;
+    let mut log = Log::open(&settings.log)?;
+    let opened: Opened = common.store.open(&common.dir, common.budget)?;
+    opened.wait_for_index(Duration::from_secs(20));
+    log.say(Op::Opened, 0, 0)?;
+    let mut worker = Worker {
+        settings,
+        store: opened.store(),
+        log,
+        rng: Rng::new(common.seed ^ u64::from(settings.writer).rotate_left(32)),
+        mine: BTreeMap::new(),
+        generation: settings.above,
+        evicted: false,
+    };
+    let start = Instant::now();
+    // Not longer than the harness, however that ends.
+    let parent = parent_id();
+    while start.elapsed() < Duration::from_millis(settings.millis) && parent_id() == parent {
+        worker.step()?;
+    }
+    worker.flush()?;
+    Ok(worker.log.say(Op::Done, 0, 0)?)
+}
+
+type Done = Result<(), Box<dyn Error>>;
+
+impl Worker<'_> {
+    fn step(&mut self) -> Done {
+        match self.rng.below(100) {
+            0..=44 => self.put(),
+            45..=49 => self.remove(),
+            50..=72 => {
+                let key = self.own_key();
+                self.get(key)
+            }
+            73..=95 => {
+                let key = self.rng.key(self.settings.common.keys);
+                self.get(key)
+            }
+            96..=98 => self.flush(),
+            _ if self.settings.storm && !self.settings.no_clear && self.rng.below(4) == 0 => {
+                let done = self.store.clear();
+                self.report("clear", done.err())
+            }
+            _ => {
+                let key = fingerprint(self.rng.key(self.settings.common.keys));
+                let done = self.store.contains(&key);
+                self.report("contains", done.err())
+            }
+        }
+    }
+
+    fn own_key(&mut self) -> u32 {
+        let key = self.rng.key(self.settings.common.keys);
+        if self.settings.storm {
+            return key;
+        }
+        key - key % self.settings.writers + self.settings.writer
+    }
+
+    fn report(&mut self, action: &str, error: Option<keepwarm::Error>) -> Done {
+        if let Some(error) = error {
+            eprintln!("{action}: {error:?}");
+            self.log.say(Op::Error, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self) -> Done {
+        let key = self.own_key();
+        self.generation += 1;
+        // In a storm old generations come back, so that the same bytes are put by many.
+        let generation = if self.settings.storm {
+            self.rng.below(8)
+        } else {
+            self.generation
+        };
+        self.log.say(Op::PutStart, key, generation)?;
+        let done = self
+            .store
+            .put(&fingerprint(key), bytes(key, generation).into());
+        match done {
+            Ok(outcome) => {
+                self.note_evictions(&outcome)?;
+                self.mine.insert(key, generation);
+                Ok(self.log.say(Op::PutOk, key, generation)?)
+            }
+            Err(error) => {
+                self.mine.remove(&key);
+                self.log.say(Op::PutErr, key, generation)?;
+                self.report("put", Some(error))
+            }
+        }
+    }
+
+    fn note_evictions(&mut self, outcome: &PutOutcome) -> Done {
+        let disk = |eviction: &keepwarm::Eviction| eviction.tier == keepwarm::Tier::Disk;
+        if outcome.evictions.iter().any(disk) && !self.evicted {
+            self.evicted = true;
+            self.log.say(Op::Evicted, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Done {
+        let key = self.own_key();
+        self.log.say(Op::RemoveStart, key, 0)?;
+        let done = self.store.remove(&fingerprint(key));
+        let said = if done.is_ok() {
+            Op::RemoveOk
+        } else {
+            Op::RemoveErr
+        };
+        self.log.say(said, key, 0)?;
+        self.mine.remove(&key);
+        self.report("remove", done.err())
+    }
+
+    fn flush(&mut self) -> Done {
+        self.log.say(Op::FlushStart, 0, 0)?;
+        let done = self.store.flush();
+        let said = if done.is_ok() {
+            Op::FlushOk
+        } else {
+            Op::FlushErr
+        };
+        self.log.say(said, 0, 0)?;
+        self.report("flush", done.err())
+    }
+
+    fn get(&mut self, key: u32) -> Done {
+        let mine = (key % self.settings.writers == self.settings.writer && !self.settings.storm)
+            .then(|| self.mine.get(&key).copied())
+            .flatten();
+        let got = match self.store.get(&fingerprint(key)) {
+            Ok(got) => got,
+            Err(error) => return self.report("get", Some(error)),
+        };
+        let said = match (&got, mine) {
+            (None, Some(_)) if !self.evicted => Op::Lost,
+            (None, _) => return Ok(()),
+            (Some(entry), mine) => match check(key, &entry.artifact) {
+                None => Op::Wrong,
+                Some(seen) if mine.is_some_and(|mine| seen != mine) => Op::Stale,
+                Some(_) => Op::Got,
+            },
+        };
+        if said != Op::Got {
+            eprintln!("get of key {key}: {said:?}, expected generation {mine:?}");
+        }
+        Ok(self.log.say(said, key, mine.unwrap_or(0))?)
+    }
+}
