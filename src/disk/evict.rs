@@ -25,7 +25,7 @@ use rustc_hash::FxHashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Keys unbound under one hold of the lock.
 const KEY_BATCH: usize = 256;
@@ -38,6 +38,9 @@ const CONTENT_BATCH: usize = 4096;
 const ORPHAN_AGE: Duration = Duration::from_secs(600);
 /// Evicting goes down to this many hundredths of the budget.
 const LOW_MARK: u64 = 90;
+/// How long a put that exceeds the budget waits for the process that evicts; longer only if that
+/// one was stopped.
+const EVICTOR_WAIT: Duration = Duration::from_millis(500);
 /// Passes of one call; each frees what the one before could not see.
 const PASSES: usize = 4;
 
@@ -63,7 +66,7 @@ impl Inner {
         let Some(_turn) = turn(&self.evict_gate, self.limits.lock_wait) else {
             return Ok(Vec::new());
         };
-        let Some(_lease) = self.eviction_lease()? else {
+        let Some(_lease) = self.lease_or_room()? else {
             return Ok(Vec::new());
         };
         let mut reports = Vec::new();
@@ -89,6 +92,20 @@ impl Inner {
             }
         }
         Ok(reports)
+    }
+
+    /// The right to evict; `None` once another process has made room, or after a bounded wait: puts
+    /// of many processes must not outrun the one that evicts.
+    fn lease_or_room(&self) -> Result<Option<Arc<dyn RawFile>>> {
+        let deadline = Instant::now() + EVICTOR_WAIT;
+        loop {
+            let lease = self.eviction_lease()?;
+            let done = self.excess(&self.live_index()).is_none() || Instant::now() >= deadline;
+            if lease.is_some() || done {
+                return Ok(lease);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Runs a pass without victims if removals left enough behind.
@@ -151,7 +168,8 @@ impl Inner {
 
     fn pass(&self, goal: Option<(EvictionReason, Target)>) -> Result<Option<Eviction>> {
         self.write_touches()?;
-        let (index, survey) = self.recount()?;
+        let (index, mut survey) = self.recount()?;
+        survey.forget_unused_contents();
         let mut report = None;
         if let Some((reason, target)) = goal {
             // The totals may have drifted: then there was nothing to do.

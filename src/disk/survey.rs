@@ -65,6 +65,13 @@ impl Survey {
             .fold(self.object_bytes(), |sum, len| sum.saturating_add(*len))
     }
 
+    /// Leaves out contents that no key needs: the pass removes them before anything else, so they
+    /// must cost no live entry its place.
+    pub(super) fn forget_unused_contents(&mut self) {
+        let needed: FxHashSet<u32> = self.keys.iter().map(|(_, slot)| slot.content).collect();
+        self.contents.retain(|tag, _| needed.contains(tag));
+    }
+
     /// How much of each pack is needed by a slot.
     pub(super) fn live_in_packs(&self) -> FxHashMap<PackNumber, u64> {
         let mut live: FxHashMap<PackNumber, u64> = self.packs.keys().map(|n| (*n, 0)).collect();
@@ -137,6 +144,10 @@ impl Survey {
             *left = left.saturating_sub(1);
             entries = entries.saturating_sub(u64::from(*left == 0));
             let mut free = |slot: &Slot| {
+                if slot.content == 1 {
+                    bytes = bytes.saturating_sub(slot.allocated.bytes());
+                    return;
+                }
                 let number = slot.place.pack();
                 let before = cost_of(&live, number);
                 if let Some(live) = live.get_mut(&number) {
@@ -151,16 +162,7 @@ impl Survey {
                 continue;
             }
             for (_, content) in self.contents.get(&slot.content).into_iter().flatten() {
-                if content.content == 1 {
-                    bytes = bytes.saturating_sub(content.allocated.bytes());
-                } else {
-                    let number = content.place.pack();
-                    let before = cost_of(&live, number);
-                    if let Some(live) = live.get_mut(&number) {
-                        *live = live.saturating_sub(content.allocated.bytes());
-                    }
-                    bytes = bytes.saturating_sub(before.saturating_sub(cost_of(&live, number)));
-                }
+                free(content);
             }
         }
         chosen
