@@ -90,6 +90,11 @@ impl Inner {
         {
             // A newer put was indexed while this one was being written, or one of the same number
             // by another process, which knew as little of this one. This one stays pending.
+            if new.object_bytes > 0 {
+                // Its object is there, though: the next pass finds it by its slot.
+                self.bind_content(locked, new, totals)?;
+                totals.add(Field::Garbage, new.object_bytes);
+            }
             return Ok(Bound::Done { rebound: 0 });
         }
         self.bind_content(locked, new, totals)?;
