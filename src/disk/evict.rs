@@ -348,7 +348,7 @@ impl Inner {
     }
 
     /// Removes objects that no slot names, and what dead processes left in `tmp/`. Files in
-    /// `packs/` that are no packs are left alone: they may be a newer version's.
+    /// `packs/` without a pack's name are left alone.
     fn sweep(&self) -> Result<()> {
         let io = |e| self.error("sweep the directory", e);
         super::tmp::sweep(&self.files);

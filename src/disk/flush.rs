@@ -1,8 +1,8 @@
 //! Durability: what `flush` has to make sure of before it says `Ok`.
 //!
 //! The order is objects, packs, their names, then the index; only after that are bindings marked
-//! dead that newer ones replaced. A failed sync is never just repeated: what was in the file is
-//! written anew elsewhere, or taken back.
+//! dead that newer ones replaced. A failed sync of an object, a pack or the index is not just
+//! repeated: what was in the file is written anew elsewhere, or taken back.
 
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind};

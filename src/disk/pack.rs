@@ -2,7 +2,7 @@
 //!
 //! A pack is read through a mapping (or `pread`), appended to by the one process that holds its
 //! lock, and unlinked whole by who holds its lock. Its bytes never change once written, but for
-//! the dead word of an envelope.
+//! the life word of an envelope.
 
 use super::envelope::{
     self, ALIGN, CheckKey, DEAD, Envelope, LIFE_WORD, LIVE, MAX_PACK, PACK_HEADER, SIZE,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Packs with appends, dead words or adopted bindings that were not synced.
+    /// Packs with appends, life words or adopted bindings that were not synced.
     pub(super) packs: FxHashMap<PackNumber, Arc<Pack>>,
     pub(super) objects: FxHashSet<Digest>,
     /// Keys whose older bindings go once the newest one is durable.
