@@ -247,7 +247,7 @@ impl Inner {
             for (i, binding) in found.live.iter().enumerate() {
                 binding.pack.mark_dead(binding.slot.place.offset())?;
                 if durably && i < last {
-                    binding.pack.sync()?;
+                    self.sync_or_tell(&binding.pack)?;
                 }
                 index.vacate(binding.at, &binding.slot, i == last && !removed)?;
                 self.add_garbage(index, binding)?;
@@ -255,6 +255,15 @@ impl Inner {
             }
             removed = true;
         }
+    }
+
+    /// Syncs a pack outside a flush: of a failed sync the kernel speaks once, so the next flush is
+    /// told.
+    fn sync_or_tell(&self, pack: &Pack) -> io::Result<()> {
+        pack.sync().inspect_err(|_| {
+            let mut pending = self.pending.lock().expect(POISON);
+            pending.failed = pending.failed.saturating_add(1);
+        })
     }
 
     /// Notes what the content of a binding may free once no key needs it.

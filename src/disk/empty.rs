@@ -256,13 +256,12 @@ impl Inner {
     fn drop_slot(&self, at: Position, slot: &Slot) -> Result<()> {
         let locked = self.locked()?;
         let io = |e| self.error("clear a slot of the index", e);
-        if locked
-            .index
-            .get(at)
-            .map_err(io)?
-            .is_some_and(|now| now.place == slot.place)
-        {
-            locked.index.vacate(at, slot, true).map_err(io)?;
+        let now = locked.index.get(at).map_err(io)?;
+        if now.is_some_and(|now| now.place == slot.place) {
+            // Another binding of the key may be beside it.
+            let slots = locked.index.find(SlotKind::Key, slot.hash).map_err(io)?;
+            let unbinds = slot.kind == SlotKind::Key && slots.len() == 1;
+            locked.index.vacate(at, slot, unbinds).map_err(io)?;
         }
         Ok(())
     }

@@ -283,27 +283,25 @@ impl Inner {
             let Some(binding) = self.bindings(&index, key).map_err(io)?.live.pop() else {
                 continue;
             };
-            if !pending.packs.contains_key(&binding.pack.number) {
-                binding.pack.sync().map_err(io)?;
-            }
+            // Also if this flush synced it: another thread may have appended to it since.
+            self.sync_pack(&binding.pack)?;
             let digest = &binding.envelope.digest;
             match binding.envelope.kind {
                 Kind::Object => {
-                    if !object::sync(&self.files, digest).map_err(io)? {
-                        continue;
-                    }
+                    self.sync_object(digest)?;
                 }
                 Kind::Shared => {
                     let Some(content) = self.content(&index, digest).map_err(io)? else {
                         continue;
                     };
-                    content.pack.sync().map_err(io)?;
+                    self.sync_pack(&content.pack)?;
                 }
                 Kind::Inline | Kind::Namespace => {}
             }
             newest.insert(*key, binding.envelope.generation);
         }
-        index.sync().map_err(io)?;
+        self.sync_pack_names()?;
+        self.sync_index()?;
         for (key, generation) in &newest {
             let locked = self.locked()?;
             for binding in self.bindings(&locked.index, key).map_err(io)?.live {
@@ -323,9 +321,7 @@ impl Inner {
         pending.rebound.clear();
         // Before anything newer can be marked dead, these marks are durable: a rebuild after a
         // power cut must not find an older binding than the one that was flushed.
-        for pack in pending.packs.values() {
-            pack.sync().map_err(io)?;
-        }
-        Ok(())
+        let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
+        packs.iter().try_for_each(|pack| self.sync_pack(pack))
     }
 }

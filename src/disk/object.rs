@@ -219,7 +219,8 @@ pub(super) fn rewrite(files: &Files, tmp: &TempFolder, digest: &Digest) -> io::R
     temp.as_file().sync()?;
     replace(files, temp.path(), digest)?;
     tmp.published(temp);
-    files.fs.sync_dir(&files.layout.object_dir(digest))
+    files.fs.sync_dir(&files.layout.object_dir(digest))?;
+    files.fs.sync_dir(&files.layout.objects())
 }
 
 /// Unlinks an object; tells whether it was there.
