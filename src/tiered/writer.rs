@@ -32,7 +32,9 @@ pub(super) struct Shared<L> {
 /// everybody would wait for the writer.
 fn call<R>(action: &str, call: impl FnOnce() -> Result<R>) -> Result<R> {
     // The lower tier answers for its own state after a panic of its own.
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        // Its own drop might panic too.
+        std::mem::forget(payload);
         let action = format!("{action} the lower tier, which panicked");
         Err(Error::new(ErrorKind::WriteFailed, action))
     })
