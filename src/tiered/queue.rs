@@ -19,8 +19,6 @@ struct State {
     table: Table,
     /// When the noted hits are to be written below; `None` if there are none.
     touch_due: Option<Instant>,
-    /// Whether that was what the writer did last; a write comes before it does so again.
-    touched: bool,
     closing: bool,
     /// Writes that failed, ever.
     failed: u64,
@@ -343,8 +341,9 @@ impl Queue {
         }));
     }
 
-    /// Sleeps until there is something for the writer to do.
-    pub(super) fn next_task(&self) -> Task {
+    /// Sleeps until there is something for the writer to do. If it `touched` last, a write comes
+    /// before it does so again: hits may go on for ever.
+    pub(super) fn next_task(&self, touched: bool) -> Task {
         let Ok(mut state) = self.lock() else {
             return Task::Stop;
         };
@@ -354,12 +353,11 @@ impl Queue {
                 .touch_due
                 .map(|due| due.saturating_duration_since(Instant::now()));
             let due = left.is_some_and(|left| left.is_zero() || state.closing);
-            if due && !(state.touched && state.table.has_next()) {
-                (state.touch_due, state.touched) = (None, true);
+            if due && !(touched && state.table.has_next()) {
+                state.touch_due = None;
                 return Task::Touch;
             }
             if let Some(job) = state.table.claim_next() {
-                state.touched = false;
                 return Task::Write(job);
             }
             if state.closing {
@@ -478,12 +476,12 @@ mod tests {
         let queue = patient();
         queue.insert(KEY, vec![1].into(), true).unwrap();
         queue.touch_after(Duration::ZERO);
-        assert!(matches!(queue.next_task(), Task::Touch));
+        assert!(matches!(queue.next_task(false), Task::Touch));
         queue.touch_after(Duration::ZERO);
-        let Task::Write(job) = queue.next_task() else {
+        let Task::Write(job) = queue.next_task(true) else {
             panic!("it would never be written");
         };
-        assert!(matches!(queue.next_task(), Task::Touch));
+        assert!(matches!(queue.next_task(false), Task::Touch));
         queue.settle(&job);
     }
 

@@ -43,8 +43,11 @@ fn call<R>(action: &str, call: impl FnOnce() -> Result<R>) -> Result<R> {
 impl<L: Store> Shared<L> {
     /// What the thread does, until the queue is closed and empty.
     fn run(&self) {
+        let mut touched = false;
         loop {
-            match self.queue.next_task() {
+            let task = self.queue.next_task(touched);
+            touched = matches!(task, Task::Touch);
+            match task {
                 Task::Write(job) => self.write(&job),
                 Task::Touch => self.write_touches(),
                 Task::Stop => return,
