@@ -202,6 +202,25 @@ impl<const N: usize> From<[u8; N]> for Artifact {
     }
 }
 
+impl<const N: usize> From<&[u8; N]> for Artifact {
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+/// Many compilers make text; its bytes are UTF-8.
+impl From<String> for Artifact {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl From<&str> for Artifact {
+    fn from(text: &str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
 impl PartialEq for Artifact {
     /// Whether the bytes are equal.
     fn eq(&self, other: &Self) -> bool {

@@ -64,9 +64,9 @@ impl ErrorKind {
                 "choose a local directory and copy it, or set `allow_network_file_system` \
                  if only one machine uses it",
             ),
-            Self::Timeout => {
-                Some("another process holds it for unusually long; see whether it is stopped")
-            }
+            Self::Timeout => Some(
+                "somebody holds it for unusually long; see whether a process is stopped or the disk hangs",
+            ),
             Self::WriteFailed => Some("put again what must be kept, then flush again"),
             Self::Closed => Some("open the cache again in this process"),
         }

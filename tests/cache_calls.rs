@@ -189,3 +189,19 @@ fn keys_and_values_may_be_anything() {
         }
     }
 }
+
+#[test]
+fn text_and_literals_are_artifacts_too() {
+    let (_dir, caches) = caches();
+    for cache in caches {
+        let key = Fingerprint::from_bytes([1; 32]);
+        let shader = "kernel void main0() {}";
+        cache.put(&key, b"literal");
+        assert_eq!(cache.get(&key).unwrap().as_slice(), b"literal");
+        cache.put(&key, shader);
+        assert_eq!(cache.get(&key).unwrap().as_slice(), shader.as_bytes());
+        cache.remove(&key).unwrap();
+        let built = cache.get_or_insert_with(&key, || Ok::<_, ()>(shader.to_string()));
+        assert_eq!(built.unwrap().as_slice(), shader.as_bytes());
+    }
+}

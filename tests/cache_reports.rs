@@ -2,6 +2,7 @@
 
 use keepwarm::{Cache, Entry, Eviction, EvictionReason, Fingerprint, Tier};
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -163,11 +164,22 @@ fn a_panicking_listener_is_contained_and_counted() {
 
 #[test]
 fn a_listener_may_use_another_cache_and_the_one_it_listens_to() {
+    let heard = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&heard);
+    let other = Cache::builder()
+        .memory_entries(1)
+        .on_eviction(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        })
+        .memory_only()
+        .unwrap();
     let slot = Arc::new(Mutex::new(None::<Cache>));
     let seen = Arc::clone(&slot);
     let cache = Cache::builder()
         .memory_entries(2)
         .on_eviction(move |_| {
+            other.put(&key(1), vec![1]);
+            other.put(&key(2), vec![2]);
             let cache = seen.lock().unwrap().clone();
             if let Some(cache) = cache {
                 cache.put(&key(100), vec![100]);
@@ -181,6 +193,10 @@ fn a_listener_may_use_another_cache_and_the_one_it_listens_to() {
     }
     assert!(cache.contains(&key(100)));
     assert_eq!(cache.stats().memory.entries, 2);
+    assert!(
+        heard.load(Ordering::Relaxed) > 0,
+        "the other cache has a listener of its own"
+    );
     *slot.lock().unwrap() = None;
 }
 

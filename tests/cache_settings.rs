@@ -1,6 +1,6 @@
 //! Settings, good and bad, and what `open_or_memory` makes of a bad place.
 
-use keepwarm::{Cache, CacheBuilder, ErrorKind, Fingerprint, WritePolicy};
+use keepwarm::{Cache, CacheBuilder, DiskStore, ErrorKind, Fingerprint, StoreExt, WritePolicy};
 use std::time::Duration;
 
 const KEY: Fingerprint = Fingerprint::from_bytes([1; 32]);
@@ -46,6 +46,24 @@ fn open_or_memory_uses_the_nearest_setting_and_says_so() {
         assert!(stats.disk.is_some());
         assert!(stats.degraded.unwrap().contains(text));
     }
+}
+
+#[test]
+fn an_empty_path_is_refused_as_such() {
+    let error = Cache::builder().open("").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(error.to_string().contains("path is empty"), "{error}");
+    let degraded = Cache::builder().open_or_memory("").stats().degraded;
+    assert!(degraded.unwrap().contains("path is empty"));
+}
+
+#[test]
+fn the_longest_of_waits_is_a_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = DiskStore::builder().lock_wait(Duration::MAX);
+    let store = store.open(dir.path()).unwrap();
+    let key = Fingerprint::from_bytes([1; 32]);
+    assert!(store.put_bytes(&key, [1]).unwrap());
 }
 
 #[test]

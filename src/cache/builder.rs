@@ -194,6 +194,9 @@ impl CacheBuilder {
     /// [`Cache::eviction_reports`]), but should be short, and must not own a handle of the cache,
     /// which could then never be dropped. If it panics, the panic is counted and ends there.
     ///
+    /// On the background thread a [flush](Cache::flush), or a put that finds the queue full, would
+    /// wait for that very thread, in vain and for 30 seconds: leave these to another thread.
+    ///
     /// ```
     /// use keepwarm::{Cache, Fingerprint};
     /// use std::sync::Arc;

@@ -67,6 +67,10 @@ use std::sync::Arc;
 /// Dropping the last handle writes what still waits to be written, but does not sync it: what must
 /// survive a power cut is [flushed](Self::flush). [`close`](Self::close) does both, and tells
 /// whether it worked.
+///
+/// A cache in a `static` is never dropped: [flush](Self::flush) it before the process ends, else
+/// what was put in the last milliseconds is not on disk, and with
+/// [`WritePolicy::OnEviction`](crate::WritePolicy::OnEviction) nothing that memory still holds.
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
 

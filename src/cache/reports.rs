@@ -5,11 +5,12 @@
 use super::counters::Count;
 use crate::TierEvent;
 use crate::stats::Eviction;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
@@ -91,12 +92,20 @@ impl Reports {
     /// Calls the listener, but not for evictions that it causes itself: that need not end.
     fn tell(&self, listener: &Listener, eviction: &Eviction) {
         thread_local! {
-            static TELLING: Cell<bool> = const { Cell::new(false) };
+            /// Whose listeners run on this thread: one may use another cache, which has its own.
+            static TELLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
         }
-        if TELLING
-            .try_with(|telling| telling.replace(true))
-            .unwrap_or(true)
-        {
+        let me = ptr::from_ref(self).addr();
+        let begin = |telling: &RefCell<Vec<usize>>| {
+            let mut telling = telling.borrow_mut();
+            let begins = !telling.contains(&me);
+            if begins {
+                telling.push(me);
+            }
+            begins
+        };
+        // A thread that is ending has no locals any more: nobody is told.
+        if !TELLING.try_with(begin).unwrap_or(false) {
             return;
         }
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| listener(eviction))) {
@@ -104,8 +113,7 @@ impl Reports {
             // Its own drop might panic too.
             std::mem::forget(payload);
         }
-        // Not reached in a thread that is ending: it returned above.
-        let _ = TELLING.try_with(|telling| telling.set(false));
+        let _ = TELLING.try_with(|telling| telling.borrow_mut().pop());
     }
 
     /// The latest reports, oldest first.

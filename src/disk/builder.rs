@@ -23,6 +23,8 @@ use std::time::Duration;
 const INLINE: u64 = 64 << 10;
 /// No budget makes packs smaller than this, in bytes.
 const SMALLEST_PACK: u64 = 4096;
+/// A year: longer settings are cut, so that no sum of instants overflows.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What of the directory is memory-mapped.
 ///
@@ -113,14 +115,15 @@ impl DiskStoreBuilder {
         self
     }
 
-    /// How long a write waits for the directory's lock before it fails; 10 s by default.
+    /// How long a write waits for the directory's lock before it fails; 10 s by default, at most a
+    /// year.
     ///
     /// ```
     /// # use std::time::Duration;
     /// let builder = keepwarm::DiskStore::builder().lock_wait(Duration::from_secs(1));
     /// ```
     pub fn lock_wait(mut self, wait: Duration) -> Self {
-        self.lock_wait = wait;
+        self.lock_wait = wait.min(LONGEST_WAIT);
         self
     }
 
@@ -191,6 +194,11 @@ impl DiskStoreBuilder {
 
 /// Creates the root and its parents, 0700, and resolves every symlink on the way to it.
 fn create_root(path: &Path) -> Result<PathBuf> {
+    // Most often a variable that is set to nothing.
+    if path.as_os_str().is_empty() {
+        let action = "open a cache directory whose path is empty";
+        return Err(Error::new(ErrorKind::InvalidConfig, action));
+    }
     let io = |e: io::Error| match e.kind() {
         io::ErrorKind::AlreadyExists => {
             Error::new(ErrorKind::NotADirectory, "create the cache directory").with_path(path)

@@ -28,9 +28,16 @@ pub(super) struct Counters {
     flush_errors: AtomicU64,
 }
 
-/// Counts one. Relaxed: counters order nothing.
+/// Counts one.
 pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+    add(counter, 1);
+}
+
+/// Counts so many, up to the top. Relaxed: counters order nothing.
+fn add(counter: &AtomicU64, n: u64) {
+    let more = |now: u64| Some(now.saturating_add(n));
+    // Never fails: the closure always gives a value.
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
 }
 
 fn read(counter: &AtomicU64) -> u64 {
@@ -60,12 +67,12 @@ impl Counters {
 
     pub(super) fn promoted(&self, bytes: u64) {
         count(&self.promotions);
-        self.promoted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        add(&self.promoted_bytes, bytes);
     }
 
     pub(super) fn demoted(&self, bytes: u64) {
         count(&self.demotions);
-        self.demoted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        add(&self.demoted_bytes, bytes);
     }
 
     pub(super) fn flushed(&self, ok: bool) {
@@ -110,5 +117,37 @@ impl Counters {
         all.cached_bytes = upper.cached_bytes.max(bytes_below);
         all.tiers = vec![upper, lower];
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_saturate_and_never_wrap() {
+        let counters = Counters::new();
+        for _ in 0..2 {
+            counters.promoted(u64::MAX);
+            counters.demoted(u64::MAX);
+        }
+        counters.puts.store(u64::MAX, Ordering::Relaxed);
+        count(&counters.puts);
+        for fold in 0..2 {
+            let cell = &counters.lookups[fold];
+            cell.hits.store(u64::MAX, Ordering::Relaxed);
+            counters.lookup(fold as u64, true);
+        }
+        let none = StoreStats::default;
+        let all = counters.snapshot((0, 0), none(), none());
+        let top = [
+            all.promoted_bytes,
+            all.demoted_bytes,
+            all.puts,
+            all.hits,
+            all.lookups,
+        ];
+        assert_eq!(top, [u64::MAX; 5]);
+        assert_eq!((all.promotions, all.demotions), (2, 2));
     }
 }

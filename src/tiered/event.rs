@@ -55,8 +55,11 @@ impl Reporter {
             TierEvent::WriteFailed { key, error } => events::write_failed(key, error),
         }
         if let Some(listener) = &self.0 {
-            // A listener that panics loses this event; the store is in no way concerned.
-            drop(catch_unwind(AssertUnwindSafe(|| listener(event))));
+            // A listener that panics loses this event; the store is in no way concerned. Nor is it
+            // by the payload, whose own drop might panic too.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| listener(event))) {
+                std::mem::forget(payload);
+            }
         }
     }
 

@@ -119,10 +119,10 @@ impl Queue {
     /// Changes the table; wakes whoever it may concern.
     fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> Result<R> {
         let mut state = self.lock()?;
-        let settled = state.table.settled();
+        let left = state.table.left();
         let result = change(&mut state);
         self.slots.store(state.table.len(), Ordering::Release);
-        let progress = state.waiters > 0 && state.table.settled() != settled;
+        let progress = state.waiters > 0 && state.table.left() != left;
         let work = state.writer_sleeps && (state.wake_writer || state.table.has_next());
         state.writer_sleeps &= !work;
         drop(state);
@@ -207,10 +207,11 @@ impl Queue {
         Ok(())
     }
 
-    /// Claims `key` if it waits in the queue.
+    /// Claims `key` if it waits in the queue, but not while a clear has stopped all writes: it
+    /// would be below again when the clear is done.
     pub(super) fn claim_queued(&self, key: &Fingerprint) -> Option<Job> {
         self.update(|state| {
-            let queued = state.table.is_queued(key);
+            let queued = state.table.is_queued(key) && !state.table.is_paused();
             queued.then(|| state.table.claim(key)).flatten()
         })
         .unwrap_or_default()
@@ -340,8 +341,9 @@ impl Queue {
         }));
     }
 
-    /// Sleeps until there is something for the writer to do.
-    pub(super) fn next_task(&self) -> Task {
+    /// Sleeps until there is something for the writer to do. If it `touched` last, a write comes
+    /// before it does so again: hits may go on for ever.
+    pub(super) fn next_task(&self, touched: bool) -> Task {
         let Ok(mut state) = self.lock() else {
             return Task::Stop;
         };
@@ -350,7 +352,8 @@ impl Queue {
             let left = state
                 .touch_due
                 .map(|due| due.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero() || state.closing) {
+            let due = left.is_some_and(|left| left.is_zero() || state.closing);
+            if due && !(touched && state.table.has_next()) {
                 state.touch_due = None;
                 return Task::Touch;
             }
@@ -409,6 +412,77 @@ mod tests {
             "the other told it first"
         );
         assert!(!queue.report_failures(later).unwrap(), "told twice");
+    }
+
+    const KEY: Fingerprint = Fingerprint::from_bytes([1; 32]);
+
+    /// A waiter for all that is queued, asleep; it would sleep for an hour if nobody woke it.
+    fn asleep(queue: &std::sync::Arc<Queue>) -> std::thread::JoinHandle<Result<()>> {
+        let names = queue.queue_all().unwrap();
+        let waiting = std::sync::Arc::clone(queue);
+        let waiter = std::thread::spawn(move || waiting.wait_for(names));
+        eventually(|| queue.state.lock().unwrap().waiters == 1);
+        waiter
+    }
+
+    fn eventually(done: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < Duration::from_secs(20), "nobody woke it");
+            std::thread::yield_now();
+        }
+    }
+
+    fn patient() -> std::sync::Arc<Queue> {
+        std::sync::Arc::new(Queue::new(1 << 20, Duration::from_secs(3600)))
+    }
+
+    #[test]
+    fn a_clear_wakes_who_waits_for_what_it_forgets() {
+        let queue = patient();
+        queue.insert(KEY, vec![1].into(), true).unwrap();
+        let waiter = asleep(&queue);
+        let paused = queue.pause().unwrap();
+        drop(paused.forget_all().unwrap());
+        drop(paused);
+        eventually(|| waiter.is_finished());
+        waiter.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_put_wakes_who_waits_for_what_it_replaces() {
+        let queue = patient();
+        queue.insert(KEY, vec![1].into(), true).unwrap();
+        let waiter = asleep(&queue);
+        // Under `OnEviction`: nothing that would be written, and wake the waiter then.
+        queue.insert(KEY, vec![2].into(), false).unwrap();
+        eventually(|| waiter.is_finished());
+        waiter.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_put_without_room_writes_nothing_itself_while_a_clear_has_stopped_the_writer() {
+        let queue = patient();
+        queue.insert(KEY, vec![1].into(), true).unwrap();
+        let paused = queue.pause().unwrap();
+        assert!(queue.claim_queued(&KEY).is_none(), "it would come back");
+        drop(paused);
+        let job = queue.claim_queued(&KEY).unwrap();
+        queue.settle(&job);
+    }
+
+    #[test]
+    fn noted_hits_that_never_end_do_not_keep_the_writer_from_writing() {
+        let queue = patient();
+        queue.insert(KEY, vec![1].into(), true).unwrap();
+        queue.touch_after(Duration::ZERO);
+        assert!(matches!(queue.next_task(false), Task::Touch));
+        queue.touch_after(Duration::ZERO);
+        let Task::Write(job) = queue.next_task(true) else {
+            panic!("it would never be written");
+        };
+        assert!(matches!(queue.next_task(false), Task::Touch));
+        queue.settle(&job);
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub(super) struct Table {
     entries: u64,
     bytes: u64,
     settled: u64,
+    left: u64,
     paused: bool,
 }
 
@@ -113,6 +114,7 @@ impl Table {
     /// Takes the slot of `key` out of the table and its accounts; what is in flight stays counted.
     fn retire(&mut self, key: &Fingerprint) -> Option<Slot> {
         let slot = self.slots.remove(key)?;
+        self.left = self.left.saturating_add(1);
         if let State::Waiting(place) = slot.state {
             self.queue.remove(&place);
         }
@@ -235,6 +237,7 @@ impl Table {
             self.queue_cost = self.queue_cost.saturating_sub(cost);
             self.jobs = self.jobs.saturating_sub(1);
             self.settled += 1;
+            self.left = self.left.saturating_add(1);
         }
         if slot.id == job.id {
             return true;
@@ -295,6 +298,7 @@ impl Table {
         debug_assert_eq!(self.jobs, 0, "cleared under a write in flight");
         self.queue.clear();
         (self.queue_cost, self.entries, self.bytes) = (0, 0, 0);
+        self.left = self.left.saturating_add(1);
         self.slots.drain().map(|(_, slot)| slot.content).collect()
     }
 
@@ -322,6 +326,17 @@ impl Table {
     /// Entries that are not below yet, and their bytes.
     pub(super) fn unwritten(&self) -> (u64, u64) {
         (self.entries, self.bytes)
+    }
+
+    /// Whether a clear has stopped the handing out of jobs.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Grows whenever a job ends or a content leaves the table, replaced and forgotten ones
+    /// included: whatever anybody may wait for.
+    pub(super) fn left(&self) -> u64 {
+        self.left
     }
 
     /// How many jobs have ended, ever; grows while there is progress.

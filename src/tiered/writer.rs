@@ -32,7 +32,9 @@ pub(super) struct Shared<L> {
 /// everybody would wait for the writer.
 fn call<R>(action: &str, call: impl FnOnce() -> Result<R>) -> Result<R> {
     // The lower tier answers for its own state after a panic of its own.
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        // Its own drop might panic too.
+        std::mem::forget(payload);
         let action = format!("{action} the lower tier, which panicked");
         Err(Error::new(ErrorKind::WriteFailed, action))
     })
@@ -41,8 +43,11 @@ fn call<R>(action: &str, call: impl FnOnce() -> Result<R>) -> Result<R> {
 impl<L: Store> Shared<L> {
     /// What the thread does, until the queue is closed and empty.
     fn run(&self) {
+        let mut touched = false;
         loop {
-            match self.queue.next_task() {
+            let task = self.queue.next_task(touched);
+            touched = matches!(task, Task::Touch);
+            match task {
                 Task::Write(job) => self.write(&job),
                 Task::Touch => self.write_touches(),
                 Task::Stop => return,
