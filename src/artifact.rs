@@ -230,6 +230,13 @@ impl PartialEq for Artifact {
 
 impl Eq for Artifact {}
 
+impl PartialEq<[u8]> for Artifact {
+    /// Whether these are the bytes.
+    fn eq(&self, other: &[u8]) -> bool {
+        self.as_slice() == other
+    }
+}
+
 impl fmt::Debug for Artifact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Artifact")

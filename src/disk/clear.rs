@@ -1,8 +1,8 @@
 //! Clearing: packs and objects are moved aside as a whole, then deleted.
 
 use super::header::Field;
-use super::index::NewIndex;
-use super::inner::Inner;
+use super::index::{Index, NewIndex};
+use super::inner::{Inner, Locked};
 use super::pack::Pack;
 use crate::error::Result;
 use std::io;
@@ -32,28 +32,16 @@ impl Inner {
                 Err(e) => return Err(io(e)),
             }
         }
-        super::create_directories(&self.files)?;
-        let old = locked.index.clone();
-        let empty = NewIndex::empty();
-        let totals = Some(&*old);
-        let new = self
-            .publish(&NewIndex {
-                flags: 0,
-                totals,
-                ..empty
-            })
-            .and_then(|new| {
-                for field in [
-                    Field::Entries,
-                    Field::Used,
-                    Field::DiskBytes,
-                    Field::Garbage,
-                ] {
-                    new.set_field(field, 0).map_err(io)?;
+        let new = match self.start_over(&locked) {
+            // A full disk: what was moved aside makes room, now rather than later.
+            Err(_) => {
+                for folder in aside.drain(..) {
+                    self.files.fs.remove_tree(&folder).ok();
                 }
-                new.add(Field::Epoch, 1).map_err(io)?;
-                Ok(new)
-            })?;
+                self.start_over(&locked)?
+            }
+            Ok(new) => new,
+        };
         locked.index = self.install(new);
         {
             // What other threads write into the new folders at this moment stays pending.
@@ -72,6 +60,27 @@ impl Inner {
             self.files.fs.remove_tree(&folder).ok();
         }
         Ok(())
+    }
+
+    /// Makes empty folders and publishes an empty index. The caller holds the lock.
+    fn start_over(&self, locked: &Locked<'_>) -> Result<Index> {
+        let io = |e| self.error("clear the cache", e);
+        super::create_directories(&self.files)?;
+        let new = self.publish(&NewIndex {
+            flags: 0,
+            totals: Some(&locked.index),
+            ..NewIndex::empty()
+        })?;
+        for field in [
+            Field::Entries,
+            Field::Used,
+            Field::DiskBytes,
+            Field::Garbage,
+        ] {
+            new.set_field(field, 0).map_err(io)?;
+        }
+        new.add(Field::Epoch, 1).map_err(io)?;
+        Ok(new)
     }
 
     fn remove_files(&self, folder: &std::path::Path) {
