@@ -12,7 +12,7 @@
 )]
 
 use keepwarm::Fingerprint;
-use std::sync::Barrier;
+use std::sync::{Barrier, LazyLock};
 use std::thread;
 use std::time::Instant;
 
@@ -20,8 +20,12 @@ const ROUNDS: usize = 9;
 
 /// Whether only a taste is wanted: `--quick`, or `KEEPWARM_BENCH_QUICK` in the environment.
 pub fn is_quick() -> bool {
-    std::env::args().any(|arg| arg == "--quick")
-        || std::env::var_os("KEEPWARM_BENCH_QUICK").is_some()
+    // Asked in the midst of what is measured: looked up once.
+    static QUICK: LazyLock<bool> = LazyLock::new(|| {
+        std::env::args().any(|arg| arg == "--quick")
+            || std::env::var_os("KEEPWARM_BENCH_QUICK").is_some()
+    });
+    *QUICK
 }
 
 /// `full`, or a fiftieth of it in a quick run; at least 2.
