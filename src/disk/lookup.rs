@@ -143,7 +143,7 @@ impl Inner {
     pub(super) fn content(&self, index: &Index, digest: &Digest) -> io::Result<Option<Binding>> {
         for (at, slot) in index.find(SlotKind::Content, index.hash(digest.as_bytes()))? {
             if let Some((pack, envelope, _)) = self.envelope(slot.place)? {
-                // Live or dead: the dead word ends a binding, not the bytes behind it.
+                // Live or dead: the life word speaks of the binding, not the bytes behind it.
                 if envelope.digest == *digest {
                     return Ok(Some(Binding {
                         at,
