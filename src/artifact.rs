@@ -55,18 +55,22 @@ impl Artifact {
         }))
     }
 
-    /// Bytes copied from disk, whose digest was just verified.
-    pub(crate) fn verified_heap(
+    /// Bytes copied from disk, with their digest if it was just computed.
+    pub(crate) fn from_heap(
         bytes: Box<[u8]>,
-        digest: Digest,
+        digest: Option<Digest>,
         file: Option<(PathBuf, FileId)>,
     ) -> Self {
-        Self::new(Bytes::Heap(bytes), Some(digest), file)
+        Self::new(Bytes::Heap(bytes), digest, file)
     }
 
-    /// A mapped object, whose digest was just verified.
-    pub(crate) fn verified_map(map: ObjectMap, digest: Digest, path: PathBuf, id: FileId) -> Self {
-        Self::new(Bytes::Mapped(map), Some(digest), Some((path, id)))
+    /// A mapped object, with its digest if it was just computed.
+    pub(crate) fn from_map(
+        map: ObjectMap,
+        digest: Option<Digest>,
+        file: Option<(PathBuf, FileId)>,
+    ) -> Self {
+        Self::new(Bytes::Mapped(map), digest, file)
     }
 
     /// The bytes; what `Deref` gives.

@@ -6,7 +6,7 @@ use super::reports::{Listener, Reports, describe};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::MAX_WAIT;
 use crate::stats::Eviction;
-use crate::{DiskStore, Mapping, MemoryStore, Tiered, WritePolicy};
+use crate::{DiskStore, Mapping, MemoryStore, Tiered, Verify, WritePolicy};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub struct CacheBuilder {
     disk_entries: u64,
     write_policy: WritePolicy,
     mapping: Mapping,
+    verify: Verify,
+    secret: Option<Box<[u8]>>,
     allow_network_file_system: bool,
     queue_bytes: Option<u64>,
     build_wait: Duration,
@@ -55,6 +57,8 @@ impl Default for CacheBuilder {
             disk_entries: u64::MAX,
             write_policy: WritePolicy::default(),
             mapping: Mapping::default(),
+            verify: Verify::default(),
+            secret: None,
             allow_network_file_system: false,
             queue_bytes: None,
             build_wait: Duration::from_secs(10 * 60),
@@ -128,6 +132,40 @@ impl CacheBuilder {
     /// ```
     pub fn mapping(mut self, mapping: Mapping) -> Self {
         self.mapping = mapping;
+        self
+    }
+
+    /// How often what is loaded from the directory is verified; on every load unless set.
+    ///
+    /// ```
+    /// use keepwarm::{Cache, Verify};
+    ///
+    /// let builder = Cache::builder().verify(Verify::OncePerBoot);
+    /// ```
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Keys every check in the directory with a secret, so that nobody without it can forge an
+    /// artifact, even who can write there. For what that gives and what it does not, see
+    /// [`DiskStoreBuilder::authenticate`](crate::DiskStoreBuilder::authenticate).
+    ///
+    /// An empty secret is refused by [`open`](Self::open).
+    ///
+    /// ```
+    /// use keepwarm::{Cache, ErrorKind, Fingerprint};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let cache = Cache::builder().authenticate("a long secret").open(dir.path())?;
+    /// cache.put(&Fingerprint::from_bytes([1; 32]), vec![1]);
+    ///
+    /// let error = Cache::builder().authenticate("").open(dir.path()).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
+    pub fn authenticate(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.secret = Some(secret.as_ref().into());
         self
     }
 
@@ -306,12 +344,16 @@ impl CacheBuilder {
         path: &Path,
         reports: Arc<Reports>,
     ) -> Result<Tiered<MemoryStore, DiskStore>> {
-        let disk = DiskStore::builder()
+        let mut disk = DiskStore::builder()
             .byte_budget(self.disk_budget)
             .entry_budget(self.disk_entries)
             .mapping(self.mapping)
-            .allow_network_file_system(self.allow_network_file_system)
-            .open(path)?;
+            .verify(self.verify)
+            .allow_network_file_system(self.allow_network_file_system);
+        if let Some(secret) = &self.secret {
+            disk = disk.authenticate(secret);
+        }
+        let disk = disk.open(path)?;
         let mut tiers = Tiered::builder(memory, disk)
             .write_policy(self.write_policy)
             .on_event(Arc::new(move |event| reports.on_event(event)));
@@ -356,6 +398,8 @@ impl fmt::Debug for CacheBuilder {
             .field("disk_entries", &self.disk_entries)
             .field("write_policy", &self.write_policy)
             .field("mapping", &self.mapping)
+            .field("verify", &self.verify)
+            .field("authenticated", &self.secret.is_some())
             .field("allow_network_file_system", &self.allow_network_file_system)
             .field("queue_bytes", &self.queue_bytes)
             .field("build_wait", &self.build_wait)

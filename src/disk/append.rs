@@ -46,7 +46,9 @@ impl Inner {
     /// A claimed pack with room for `len` bytes: from the pool, an idle one, or a new one.
     fn take_pack(&self, len: u64, except: Option<&Pack>) -> io::Result<OwnedPack> {
         let usable = |pack: &OwnedPack| {
-            pack.fits(len) && except.is_none_or(|other| other.number != pack.pack.number)
+            pack.fits(len)
+                && pack.pack.key_id == self.check().id()
+                && except.is_none_or(|other| other.number != pack.pack.number)
         };
         {
             let mut pool = self.pool.lock().expect(POISON);
@@ -60,7 +62,9 @@ impl Inner {
         // Which ones are idle tells only the attempt to claim them.
         let idle = list(&self.files)?;
         let room = |meta: &crate::sys::Meta| meta.id.len.saturating_add(len) <= self.limits.pack;
-        for (number, _) in idle.iter().filter(|(_, meta)| room(meta)).take(8) {
+        let ours = |number| !self.is_theirs(number);
+        let idle = idle.iter().filter(|(n, meta)| room(meta) && ours(*n));
+        for (number, _) in idle.take(8) {
             if let Claim::Pack(owned) = OwnedPack::claim(&self.files, *number, self.limits.pack)? {
                 if usable(&owned) {
                     return Ok(self.known(owned));

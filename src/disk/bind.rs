@@ -1,7 +1,7 @@
 //! Binding and unbinding keys: what happens to the index under the lock.
 
 use super::counters::Counters;
-use super::envelope::{Envelope, Kind, record_len};
+use super::envelope::{Envelope, KeyId, Kind, record_len};
 use super::header::{Changes, Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, Locked};
@@ -46,10 +46,9 @@ impl Inner {
     pub(super) fn bind(&self, new: &Appended) -> Result<Bound> {
         let mut locked = self.locked()?;
         let record = record_len(new.envelope.kind, new.envelope.length).unwrap_or(0);
-        let written = record.saturating_add(new.object_bytes);
         let mut totals = Changes::default();
-        totals.add(Field::DiskBytes, written);
-        totals.add(Field::SinceSweep, written);
+        totals.add(Field::DiskBytes, record);
+        totals.add(Field::SinceSweep, record.saturating_add(new.object_bytes));
         let bound = self.bind_locked(&mut locked, new, &mut totals);
         // Whatever came of it, the bytes were written; and the slots that were, are in use.
         let counted = locked.index.change(&totals);
@@ -184,6 +183,10 @@ impl Inner {
         }
         self.place(locked, &slot)?;
         totals.add(Field::Used, 1);
+        if kind == Kind::Object {
+            // Counted with the slot, whoever wrote the file: so does the next pass.
+            totals.add(Field::DiskBytes, slot.allocated.bytes());
+        }
         Ok(())
     }
 
@@ -259,7 +262,7 @@ impl Inner {
 
     /// Syncs a pack outside a flush: of a failed sync the kernel speaks once, so the next flush is
     /// told.
-    fn sync_or_tell(&self, pack: &Pack) -> io::Result<()> {
+    pub(super) fn sync_or_tell(&self, pack: &Pack) -> io::Result<()> {
         pack.sync().inspect_err(|_| {
             let mut pending = self.pending.lock().expect(POISON);
             pending.failed = pending.failed.saturating_add(1);
@@ -302,17 +305,27 @@ impl Inner {
     }
 }
 
-/// The slot of a binding.
+/// The slot of a binding of ours.
 pub(super) fn key_slot(index: &Index, envelope: &Envelope, place: Place) -> Slot {
+    key_slot_under(index, envelope, place, index.key_id())
+}
+
+/// The slot of a binding in a pack under the key `key_id`.
+pub(super) fn key_slot_under(
+    index: &Index,
+    envelope: &Envelope,
+    place: Place,
+    key_id: KeyId,
+) -> Slot {
     let (allocated, content) = if envelope.kind == Kind::Namespace {
         (record_len(envelope.kind, envelope.length).unwrap_or(0), 0)
     } else {
-        let content = index.hash(envelope.digest.as_bytes());
+        let content = index.hash_under(envelope.digest.as_bytes(), key_id);
         (super::envelope::SIZE as u64, content.tag(SlotKind::Content))
     };
     Slot {
         kind: SlotKind::Key,
-        hash: index.hash(envelope.key.as_bytes()),
+        hash: index.hash_under(envelope.key.as_bytes(), key_id),
         place,
         allocated: Allocated::of(allocated),
         content,

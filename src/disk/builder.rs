@@ -10,7 +10,7 @@ use super::lock::DirLock;
 use super::pack::Files;
 use super::publish::{newer, open_index, publish_index};
 use super::tmp::{self, TempFolder};
-use super::{DiskStore, lock};
+use super::{DiskStore, Verify, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::real::RealFs;
 use crate::sys::{Access, FileSystem, is_network_file_system};
@@ -67,8 +67,12 @@ pub struct DiskStoreBuilder {
     bytes: u64,
     entries: u64,
     mapping: Mapping,
+    verify: Verify,
     lock_wait: Duration,
     network: bool,
+    check: CheckKey,
+    /// Refused by `open`, which can say so.
+    is_secret_empty: bool,
 }
 
 impl Default for DiskStoreBuilder {
@@ -77,8 +81,11 @@ impl Default for DiskStoreBuilder {
             bytes: 5 << 30,
             entries: u64::MAX,
             mapping: Mapping::default(),
+            verify: Verify::default(),
             lock_wait: Duration::from_secs(10),
             network: false,
+            check: CheckKey::public(),
+            is_secret_empty: false,
         }
     }
 }
@@ -115,6 +122,16 @@ impl DiskStoreBuilder {
         self
     }
 
+    /// How often an artifact is verified; [`Verify::OnLoad`] by default.
+    ///
+    /// ```
+    /// let builder = keepwarm::DiskStore::builder().verify(keepwarm::Verify::OncePerProcess);
+    /// ```
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
     /// How long a write waits for the directory's lock before it fails; 10 s by default, at most a
     /// year.
     ///
@@ -139,6 +156,37 @@ impl DiskStoreBuilder {
         self
     }
 
+    /// Keys every check with a secret, so that nobody without it can forge an artifact.
+    ///
+    /// Whoever can write to the directory and lacks the secret can cause misses, and bring back what
+    /// was stored under a key with this secret before; they cannot make a get return anything else.
+    /// Others read what is stored all the same: it is not encrypted. The secret should be 16 random
+    /// bytes or more, for who reads the directory can try guesses; only what is derived from it is
+    /// kept, and never shown.
+    ///
+    /// Every artifact is verified on every load and copied while it is, whatever else is set:
+    /// [`Verify::OnLoad`], [`Mapping::IndexOnly`] (or `Never`), and no
+    /// [`Artifact::path`](crate::Artifact::path). Processes with other secrets, or none, may use the
+    /// same directory at the same time: each sees its own entries, within one budget. A
+    /// [`clear`](crate::Store::clear) clears them all.
+    ///
+    /// ```
+    /// use keepwarm::{DiskStore, Fingerprint, Store, StoreExt};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let key = Fingerprint::from_bytes([1; 32]);
+    /// let ours = DiskStore::builder().authenticate("a long secret").open(dir.path())?;
+    /// ours.put_bytes(&key, vec![1, 2, 3])?;
+    /// assert!(ours.get(&key)?.is_some());
+    /// assert!(DiskStore::open(dir.path())?.get(&key)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn authenticate(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.is_secret_empty = secret.as_ref().is_empty();
+        self.check = CheckKey::from_secret(secret.as_ref());
+        self
+    }
+
     /// Opens the directory at `path`, and creates it (and its parents) if it is missing.
     ///
     /// # Errors
@@ -151,6 +199,11 @@ impl DiskStoreBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(self, path: impl AsRef<Path>) -> Result<DiskStore> {
+        if self.is_secret_empty {
+            // Most often a variable that is set to nothing.
+            let action = "authenticate with a secret that is empty";
+            return Err(Error::new(ErrorKind::InvalidConfig, action));
+        }
         let root = create_root(path.as_ref())?;
         if !self.network && is_network_file_system(&root) {
             return Err(
@@ -162,12 +215,18 @@ impl DiskStoreBuilder {
     }
 
     /// Opens a canonical `root` through any implementation of the seam.
-    pub(super) fn open_with(self, root: PathBuf, fs: Arc<dyn FileSystem>) -> Result<DiskStore> {
+    pub(super) fn open_with(mut self, root: PathBuf, fs: Arc<dyn FileSystem>) -> Result<DiskStore> {
+        if self.check.is_secret() {
+            self.verify = Verify::OnLoad;
+            if self.mapping == Mapping::Large {
+                self.mapping = Mapping::IndexOnly;
+            }
+        }
         let map = self.mapping != Mapping::Never;
         let files = Files {
             fs,
             layout: Layout::new(root),
-            check: CheckKey::public(),
+            check: self.check,
             map,
         };
         let pack = (self.bytes / 16).clamp(SMALLEST_PACK, MAX_PACK) / 64 * 64;
@@ -177,6 +236,7 @@ impl DiskStoreBuilder {
             pack,
             inline: INLINE.min(pack / 4),
             mapping: self.mapping,
+            verify: self.verify,
             lock_wait: self.lock_wait,
         };
         let found = match open_index(&files) {

@@ -56,6 +56,10 @@ impl Inner {
             Claim::Foreign(lock) => return self.unlink_foreign(number, &*lock),
             Claim::None => return Ok(false),
         };
+        if owned.pack.key_id != self.check().id() {
+            // What is in it is not ours to move; once nothing leads there it goes.
+            return self.unlink_pack(&owned);
+        }
         if let Err(e) = self.move_all(&owned.pack) {
             // Of a failed sync the kernel speaks once; the next flush must hear of it.
             self.pending.lock().expect(POISON).failed += 1;
@@ -161,7 +165,7 @@ impl Inner {
         let mut payload = None;
         if envelope.kind.carries_payload() {
             payload = pack
-                .payload(offset, envelope.length, &envelope.digest)
+                .payload(offset, envelope.length, Some(&envelope.digest))
                 .map_err(io)?;
             if payload.is_none() {
                 Counters::add(&self.counters.corrupt, 1);
@@ -287,7 +291,10 @@ impl Inner {
                 to: None,
             }));
         }
-        let Some(payload) = pack.payload(offset, dead.length, &digest).map_err(io)? else {
+        let Some(payload) = pack
+            .payload(offset, dead.length, Some(&digest))
+            .map_err(io)?
+        else {
             Counters::add(&self.counters.corrupt, 1);
             return Ok(None);
         };

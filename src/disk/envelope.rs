@@ -82,9 +82,27 @@ pub(super) struct Envelope {
     pub(super) build_cost: Duration,
 }
 
-/// The key of every check in a directory.
+/// Which check key a pack was written under. It is no secret: every pack's header carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KeyId([u8; 16]);
+
+impl KeyId {
+    /// Of the key that everybody has.
+    pub(super) const PUBLIC: Self = Self([0; 16]);
+
+    /// What the names in the index are hashed with in addition to its seed, so that the slots of
+    /// different keys never meet.
+    pub(super) fn salt(self) -> u64 {
+        u64::from_le_bytes(array(&self.0, 0))
+    }
+}
+
+/// The key of the checks of envelopes.
 #[derive(Clone)]
-pub(super) struct CheckKey([u8; 32]);
+pub(super) struct CheckKey {
+    key: [u8; 32],
+    id: KeyId,
+}
 
 impl std::fmt::Debug for CheckKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -95,10 +113,31 @@ impl std::fmt::Debug for CheckKey {
 impl CheckKey {
     /// The key everybody has: the check tells integrity, not authenticity.
     pub(super) fn public() -> Self {
-        Self(blake3::derive_key(
-            "keepwarm 2026-11 envelope check v1",
-            b"",
-        ))
+        let key = blake3::derive_key("keepwarm 2026-11 envelope check v1", b"");
+        let id = KeyId::PUBLIC;
+        Self { key, id }
+    }
+
+    /// The key that only who knows `secret` has.
+    pub(super) fn from_secret(secret: &[u8]) -> Self {
+        let key = blake3::derive_key("keepwarm 2026-11 envelope check from a secret v1", secret);
+        let id = blake3::derive_key("keepwarm 2026-11 id of an envelope check key v1", &key);
+        let id = KeyId(array(&id, 0));
+        Self { key, id }
+    }
+
+    pub(super) fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Whether it was made from a secret.
+    pub(super) fn is_secret(&self) -> bool {
+        self.id != KeyId::PUBLIC
+    }
+
+    /// The key of the stamps of verified objects.
+    pub(super) fn stamp_key(&self) -> [u8; 32] {
+        blake3::derive_key("keepwarm 2026-11 stamp of a verified object v1", &self.key)
     }
 
     fn check(&self, checked: &[u8], id: &[u8; 16], offset: u64) -> [u8; 16] {
@@ -107,7 +146,7 @@ impl CheckKey {
         head[..checked.len()].copy_from_slice(checked);
         tail[..16].copy_from_slice(id);
         tail[16..].copy_from_slice(&offset.to_le_bytes());
-        let hash = blake3::keyed_hash(&self.0, &message);
+        let hash = blake3::keyed_hash(&self.key, &message);
         array(hash.as_bytes(), 0)
     }
 }
@@ -154,13 +193,18 @@ impl Envelope {
         id: &[u8; 16],
         offset: u64,
     ) -> Option<(Self, bool)> {
+        let parsed = Self::parse(bytes, offset)?;
+        let valid = bytes[CHECKED..CHECKED + 16] == key.check(&bytes[..CHECKED], id, offset);
+        valid.then_some(parsed)
+    }
+
+    /// What the bytes at `offset` say, whether or not they were written there: a hint at what is in
+    /// the pack of a key that is not ours, never an answer.
+    pub(super) fn parse(bytes: &[u8; SIZE], offset: u64) -> Option<(Self, bool)> {
         if bytes[0..4] != MAGIC || bytes[4..6] != FORMAT.to_le_bytes() || bytes[7] != 0 {
             return None;
         }
         let kind = Kind::from_byte(bytes[6])?;
-        if bytes[CHECKED..CHECKED + 16] != key.check(&bytes[..CHECKED], id, offset) {
-            return None;
-        }
         let word = |at| u64::from_le_bytes(array(bytes, at));
         let envelope = Self {
             kind,
@@ -182,29 +226,33 @@ pub(super) fn may_start(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
-/// The header of a pack.
-pub(super) fn encode_pack_header(key: &CheckKey, id: &[u8; 16]) -> [u8; PACK_HEADER] {
+/// The header of a pack for envelopes under the key `key`.
+///
+/// The header itself is checked with the key that everybody has, so that a pack is known as one,
+/// and as whose, by processes that cannot read what is in it.
+pub(super) fn encode_pack_header(key: KeyId, id: &[u8; 16]) -> [u8; PACK_HEADER] {
     let mut out = [0; PACK_HEADER];
     out[0..8].copy_from_slice(&PACK_MAGIC);
     out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
     out[16..32].copy_from_slice(id);
-    let check = key.check(&out[..32], id, 0);
+    out[32..48].copy_from_slice(&key.0);
+    let check = CheckKey::public().check(&out[..48], id, 0);
     out[48..64].copy_from_slice(&check);
     out
 }
 
-/// The id of the pack called `number`; `None` for anything but such a pack.
+/// The id of the pack called `number`, and under which key its envelopes are; `None` for anything
+/// but such a pack.
 pub(super) fn decode_pack_header(
     bytes: &[u8; PACK_HEADER],
-    key: &CheckKey,
     number: PackNumber,
-) -> Option<[u8; 16]> {
+) -> Option<([u8; 16], KeyId)> {
     let id: [u8; 16] = array(bytes, 16);
     let valid = bytes[0..8] == PACK_MAGIC
         && bytes[8..10] == FORMAT.to_le_bytes()
-        && bytes[48..64] == key.check(&bytes[..32], &id, 0)
-        && PackNumber::of(&id) == number;
-    valid.then_some(id)
+        && PackNumber::of(&id) == number
+        && bytes[48..64] == CheckKey::public().check(&bytes[..48], &id, 0);
+    valid.then_some((id, KeyId(array(bytes, 32))))
 }
 
 #[cfg(test)]
@@ -266,15 +314,36 @@ mod tests {
 
     #[test]
     fn a_pack_header_belongs_to_its_name() {
-        let key = CheckKey::public();
+        let key = CheckKey::from_secret(b"secret").id();
         let id = [0x12; 16];
-        let bytes = encode_pack_header(&key, &id);
+        let bytes = encode_pack_header(key, &id);
         let number = PackNumber::of(&id);
-        assert_eq!(decode_pack_header(&bytes, &key, number), Some(id));
-        assert_eq!(
-            decode_pack_header(&bytes, &key, PackNumber(number.0 ^ 1)),
-            None
-        );
+        assert_eq!(decode_pack_header(&bytes, number), Some((id, key)));
+        let other = PackNumber(number.0 ^ 1);
+        assert_eq!(decode_pack_header(&bytes, other), None);
         assert_eq!(PackNumber::parse(number.file_name().as_ref()), Some(number));
+        for bit in (0..10 * 8).chain(16 * 8..PACK_HEADER * 8) {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_pack_header(&damaged, number), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_under_one_secret_is_none_under_another() {
+        let keys = [
+            CheckKey::public(),
+            CheckKey::from_secret(b"a"),
+            CheckKey::from_secret(b"b"),
+        ];
+        for (i, writer) in keys.iter().enumerate() {
+            let bytes = sample().encode(writer, &[9; 16], 64);
+            for (j, reader) in keys.iter().enumerate() {
+                let found = Envelope::decode(&bytes, reader, &[9; 16], 64);
+                assert_eq!(found.is_some(), i == j);
+                assert_eq!(writer.id() == reader.id(), i == j);
+            }
+            assert_eq!(format!("{writer:?}"), "CheckKey(..)");
+        }
     }
 }

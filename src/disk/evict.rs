@@ -5,7 +5,7 @@
 //! packs; so that whatever is left after a crash is unreferenced space, which the next pass finds.
 
 use super::counters::Counters;
-use super::envelope::Kind;
+use super::envelope::{Envelope, KeyId, Kind};
 use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, now};
@@ -163,6 +163,8 @@ impl Inner {
             .into_iter()
             .map(|(number, meta)| (number, meta.id.len))
             .collect();
+        let numbers = survey.packs.keys().copied();
+        survey.theirs = numbers.filter(|number| self.is_theirs(*number)).collect();
         Ok(survey)
     }
 
@@ -229,7 +231,7 @@ impl Inner {
                 }
                 if let Some(freed) = self.evict_slot(&locked.index, *at, slot).map_err(io)? {
                     entries += 1;
-                    bytes += freed;
+                    bytes = freed.saturating_add(bytes);
                     oldest = oldest.min(slot.last_use);
                 }
             }
@@ -261,6 +263,9 @@ impl Inner {
                 return Ok(Some(envelope.length));
             }
         }
+        if let Some(length) = self.evict_theirs(index, slot)? {
+            return Ok(Some(length));
+        }
         index.vacate(at, slot, true)?;
         Ok(Some(0))
     }
@@ -290,6 +295,7 @@ impl Inner {
                 // The table was grown: the positions are those of another one. Next pass.
                 return Ok(());
             }
+            let keys = self.all_key_ids().map_err(io)?;
             let mut dead: FxHashSet<u32> = batch.iter().map(|(_, slot)| tag(slot)).collect();
             let bound_again = |_, slot: Slot| {
                 if slot.kind == SlotKind::Key {
@@ -301,25 +307,32 @@ impl Inner {
                 if !dead.contains(&tag(slot)) || index.get(*at).map_err(io)? != Some(*slot) {
                     continue;
                 }
-                if slot.content == 1 {
-                    self.unlink_object(&index, slot).map_err(io)?;
-                }
                 index.vacate(*at, slot, false).map_err(io)?;
+                if slot.content == 1 {
+                    self.unlink_object(&index, slot, &keys).map_err(io)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Unlinks the object of a content slot, if its envelope still tells which one it is;
-    /// otherwise the sweep finds it. The caller holds the lock.
-    fn unlink_object(&self, index: &Index, slot: &Slot) -> io::Result<()> {
-        let Some((_, envelope, _)) = self.envelope(slot.place)? else {
+    /// Unlinks the object of a content slot that was cleared, if its envelope (of whatever key)
+    /// still tells which one it is and no other slot names it; otherwise the sweep finds it. The
+    /// caller holds the lock.
+    fn unlink_object(&self, index: &Index, slot: &Slot, keys: &[KeyId]) -> io::Result<()> {
+        let found = match self.envelope(slot.place)? {
+            None => self.hint(slot.place)?,
+            found => found,
+        };
+        let Some((pack, Envelope { kind, digest, .. }, _)) = found else {
             return Ok(());
         };
-        let is_its = index.hash(envelope.digest.as_bytes()) == slot.hash;
-        if envelope.kind == Kind::Object && is_its && object::unlink(&self.files, &envelope.digest)?
-        {
-            index.subtract(Field::DiskBytes, slot.allocated.bytes())?;
+        let is_its = index.hash_under(digest.as_bytes(), pack.key_id) == slot.hash;
+        if kind != Kind::Object || !is_its {
+            return Ok(());
+        }
+        index.subtract(Field::DiskBytes, slot.allocated.bytes())?;
+        if !Self::is_object_named(index, &digest, keys)? && object::unlink(&self.files, &digest)? {
             index.add(Field::Epoch, 1)?;
         }
         Ok(())
@@ -340,7 +353,7 @@ impl Inner {
             if live > 0 && self.index().field(Field::DiskBytes) <= target {
                 break;
             }
-            if live == 0 || Survey::cost(len, live) < len {
+            if live == 0 || survey.cost(number, live) < len {
                 self.empty_pack(number)?;
             }
         }
@@ -354,6 +367,7 @@ impl Inner {
         super::tmp::sweep(&self.files);
         let mut orphans: Vec<Digest> = Vec::new();
         let index = self.index();
+        let keys = self.all_key_ids().map_err(io)?;
         let is_old = |digest: &Digest| {
             let meta = self.files.fs.stat(&self.files.layout.object(digest));
             let modified = meta.ok().and_then(|meta| meta.modified);
@@ -362,8 +376,8 @@ impl Inner {
         };
         let mut failed = None;
         object::for_each(&self.files, |digest| {
-            match index.find(SlotKind::Content, index.hash(digest.as_bytes())) {
-                Ok(found) if found.is_empty() && is_old(&digest) => orphans.push(digest),
+            match Self::is_object_named(&index, &digest, &keys) {
+                Ok(false) if is_old(&digest) => orphans.push(digest),
                 Ok(_) => {}
                 Err(e) => failed = Some(e),
             }
@@ -376,14 +390,9 @@ impl Inner {
             let Some(locked) = self.locked_and_complete()? else {
                 return Ok(());
             };
+            let keys = self.all_key_ids().map_err(io)?;
             for digest in batch {
-                let hash = locked.index.hash(digest.as_bytes());
-                if locked
-                    .index
-                    .find(SlotKind::Content, hash)
-                    .map_err(io)?
-                    .is_empty()
-                {
+                if !Self::is_object_named(&locked.index, digest, &keys).map_err(io)? {
                     object::unlink(&self.files, digest).map_err(io)?;
                 }
             }

@@ -205,7 +205,8 @@ impl Inner {
         for (at, slot) in lost {
             let found = self.envelope(slot.place).map_err(io)?;
             let is_other = |other: &Envelope| digest.is_some_and(|d| *d != other.digest);
-            if found.as_ref().is_some_and(|(_, e, _)| is_other(e)) {
+            let is_other = found.as_ref().is_some_and(|(_, e, _)| is_other(e));
+            if is_other || (found.is_none() && self.is_theirs(slot.place.pack())) {
                 continue;
             }
             match found.filter(|_| slot.kind == SlotKind::Key) {
@@ -230,6 +231,10 @@ impl Inner {
         };
         if failure.is_none() && !self.is_referred_to(pack)? {
             return Ok(());
+        }
+        if pack.key_id != self.check().id() {
+            // Only life words of it were written here, of what was evicted.
+            return failure.map_or(Ok(()), Err);
         }
         Counters::add(&self.counters.maintenance_errors, 1);
         // Nobody may append to it again.

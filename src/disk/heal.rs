@@ -37,7 +37,10 @@ impl Inner {
             {
                 return Ok(());
             }
-            if !matches!(self.load(&locked.index, binding)?, Content::Corrupt) {
+            if !matches!(
+                self.load_and_hash(&locked.index, binding)?,
+                Content::Corrupt
+            ) {
                 return Ok(());
             }
             self.drop_binding(&locked.index, binding)?;
@@ -54,12 +57,17 @@ impl Inner {
         let Envelope { kind, digest, .. } = binding.envelope;
         if let Some(content) = self.content(index, &digest)? {
             if kind != Kind::Inline || content.slot.place == binding.slot.place {
+                content
+                    .pack
+                    .set_verified(content.slot.place.offset(), false);
                 index.vacate(content.at, &content.slot, false)?;
+                if content.slot.content == 1 {
+                    index.subtract(Field::DiskBytes, content.slot.allocated.bytes())?;
+                }
             }
         }
-        if kind == Kind::Object && object::unlink(&self.files, &digest)? {
-            let freed = object::allocated(binding.envelope.length);
-            index.subtract(Field::DiskBytes, freed)?;
+        if kind == Kind::Object {
+            object::unlink(&self.files, &digest)?;
         }
         Ok(())
     }
@@ -69,6 +77,8 @@ impl Inner {
         let others = self.bindings(index, &binding.envelope.key)?.live;
         let unbinds = others.iter().all(|other| other.at == binding.at);
         binding.pack.mark_dead(binding.slot.place.offset())?;
+        let place = binding.slot.place;
+        binding.pack.set_verified(place.offset(), false);
         self.pending.lock().expect(POISON).add_pack(&binding.pack);
         index.vacate(binding.at, &binding.slot, unbinds)
     }
@@ -107,7 +117,7 @@ impl Inner {
             let Some(newest) = self.bindings(&index, key)?.live.pop() else {
                 break;
             };
-            if matches!(self.load(&index, &newest)?, Content::Artifact(_))
+            if matches!(self.load_and_hash(&index, &newest)?, Content::Artifact(_))
                 || newest.envelope.kind == Kind::Namespace
             {
                 break;
@@ -116,7 +126,10 @@ impl Inner {
             // Only if it is still the newest, and torn: it may have been healed meanwhile.
             let now = self.bindings(&locked.index, key)?.live.pop();
             if let Some(now) = now.filter(|now| now.slot.place == newest.slot.place) {
-                if !matches!(self.load(&locked.index, &now)?, Content::Artifact(_)) {
+                if !matches!(
+                    self.load_and_hash(&locked.index, &now)?,
+                    Content::Artifact(_)
+                ) {
                     self.drop_binding(&locked.index, &now)?;
                 }
             }

@@ -3,6 +3,7 @@
 //! Everybody reads it, through a read-only mapping or by `pread`; who holds the directory's lock
 //! writes it, by `pwrite`. Every method that writes says so.
 
+use super::envelope::KeyId;
 use super::header::{self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT};
 use super::pack::random_bytes;
 use super::slot::{Slot, SlotHash, SlotKind};
@@ -28,6 +29,8 @@ pub(super) struct Index {
     file: Arc<dyn RawFile>,
     meta: Meta,
     constants: Constants,
+    /// The key whose slots this handle looks for.
+    key_id: KeyId,
     /// `None`: every read is a `pread`.
     map: Option<SharedMap>,
 }
@@ -71,7 +74,7 @@ pub(super) enum Found {
 
 impl Index {
     /// Reads the header of an open file and maps it.
-    pub(super) fn open(file: Arc<dyn RawFile>, map: bool) -> io::Result<Found> {
+    pub(super) fn open(file: Arc<dyn RawFile>, map: bool, key_id: KeyId) -> io::Result<Found> {
         let meta = file.meta()?;
         let mut bytes = [0; 64];
         if meta.id.len < header::SIZE as u64 {
@@ -99,6 +102,7 @@ impl Index {
             file,
             meta,
             constants,
+            key_id,
             map,
         }))
     }
@@ -161,7 +165,17 @@ impl Index {
     }
 
     pub(super) fn hash(&self, name: &[u8; 32]) -> SlotHash {
-        SlotHash::new(name, self.constants.seed)
+        self.hash_under(name, self.key_id)
+    }
+
+    /// The check key of the handle.
+    pub(super) fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// The hash of a key or digest in the slots of who has another check key.
+    pub(super) fn hash_under(&self, name: &[u8; 32], key_id: KeyId) -> SlotHash {
+        SlotHash::new(name, self.constants.seed ^ key_id.salt())
     }
 
     /// A total or counter; zero where it cannot be read.

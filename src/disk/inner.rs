@@ -1,6 +1,6 @@
 //! The state behind a handle: the lock, the index in use, and the packs that are open.
 
-use super::envelope::{CheckKey, Envelope};
+use super::envelope::{CheckKey, Envelope, KeyId};
 use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::layout::{INDEX, PackNumber};
@@ -11,6 +11,7 @@ use super::publish::{newer, open_index};
 use super::slot::Place;
 use super::table::Position;
 use super::tmp::TempFolder;
+use super::trust::{Trust, Verify};
 use super::{Mapping, counters::Counters};
 use crate::error::{Error, ErrorKind, Result};
 use rustc_hash::FxHashMap;
@@ -32,6 +33,7 @@ pub(super) struct Limits {
     /// Payloads up to this length go into packs.
     pub(super) inline: u64,
     pub(super) mapping: Mapping,
+    pub(super) verify: Verify,
     pub(super) lock_wait: Duration,
 }
 
@@ -52,6 +54,9 @@ pub(super) struct Inner {
     pub(super) touches: Mutex<FxHashMap<Place, (Position, u64)>>,
     pub(super) tmp: TempFolder,
     pub(super) counters: Counters,
+    pub(super) trust: Trust,
+    /// Under which key packs are.
+    pub(super) key_ids: Mutex<FxHashMap<PackNumber, KeyId>>,
     /// The highest generation this handle gave out.
     generation: AtomicU64,
     pub(super) born: Instant,
@@ -76,6 +81,7 @@ pub(super) fn now() -> u64 {
 
 impl Inner {
     pub(super) fn new(files: Files, limits: Limits, index: Index) -> Self {
+        let trust = Trust::new(limits.verify, &files.check);
         Self {
             files,
             limits,
@@ -90,6 +96,8 @@ impl Inner {
             touches: Mutex::default(),
             tmp: TempFolder::default(),
             counters: Counters::default(),
+            trust,
+            key_ids: Mutex::default(),
             generation: AtomicU64::new(0),
             born: Instant::now(),
             looked: AtomicU64::new(0),

@@ -109,6 +109,11 @@ impl Layout {
         (digest.to_string() == text).then_some(digest)
     }
 
+    /// Stamps of objects that were verified since the machine was started.
+    pub(super) fn verified(&self) -> PathBuf {
+        self.base.join("verified")
+    }
+
     pub(super) fn tmp(&self) -> PathBuf {
         self.base.join("tmp")
     }

@@ -11,6 +11,7 @@ use super::object::{self, Loaded};
 use super::pack::Pack;
 use super::slot::{Place, Slot, SlotKind};
 use super::table::Position;
+use super::trust::Trust;
 use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -216,7 +217,22 @@ impl Inner {
         })
     }
 
+    /// The content of a binding, verified as often as the settings ask for.
     pub(super) fn load(&self, index: &Index, binding: &Binding) -> io::Result<Content> {
+        self.load_unless(index, binding, Some(&self.trust))
+    }
+
+    /// The content of a binding, verified now: for who decides what is damaged.
+    pub(super) fn load_and_hash(&self, index: &Index, binding: &Binding) -> io::Result<Content> {
+        self.load_unless(index, binding, None)
+    }
+
+    fn load_unless(
+        &self,
+        index: &Index,
+        binding: &Binding,
+        trust: Option<&Trust>,
+    ) -> io::Result<Content> {
         let Envelope {
             kind,
             digest,
@@ -228,22 +244,32 @@ impl Inner {
             Kind::Namespace => return Ok(Content::Gone),
             Kind::Object => {
                 let map = self.limits.mapping == Mapping::Large;
-                return Ok(match object::load(&self.files, &digest, length, map)? {
+                let wanted = (&digest, length);
+                return Ok(match object::load(&self.files, wanted, map, trust)? {
                     Loaded::Artifact(artifact) => Content::Artifact(artifact),
                     Loaded::Gone => Content::Gone,
                     Loaded::Corrupt => Content::Corrupt,
                 });
             }
             Kind::Shared => match self.content(index, &digest)? {
+                Some(Binding { envelope, .. }) if envelope.length != length => {
+                    return Ok(Content::Corrupt);
+                }
                 Some(content) if content.envelope.kind == Kind::Inline => {
                     (content.pack, content.slot.place.offset())
                 }
                 _ => return Ok(Content::Gone),
             },
         };
-        Ok(match pack.payload(offset, length, &digest)? {
-            Some(bytes) => Content::Artifact(Artifact::verified_heap(bytes, digest, None)),
-            None => Content::Corrupt,
-        })
+        let is_known = trust.is_some_and(|trust| trust.has_payload(&pack, offset));
+        let hashed = (!is_known).then_some(digest);
+        let Some(bytes) = pack.payload(offset, length, hashed.as_ref())? else {
+            pack.set_verified(offset, false);
+            return Ok(Content::Corrupt);
+        };
+        if let (Some(trust), false) = (trust, is_known) {
+            trust.note_payload(&pack, offset);
+        }
+        Ok(Content::Artifact(Artifact::from_heap(bytes, hashed, None)))
     }
 }

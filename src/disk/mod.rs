@@ -7,8 +7,10 @@
 //! | `pack`, `object`, `index`, `tmp`, `lock` | one kind of file each |
 //! | `inner`, `publish` | the state behind a handle, the lock and the index in use |
 //! | `lookup`, `heal`, `recency` | a get, what it found damaged, what it used |
+//! | `trust` | what need not be hashed again |
 //! | `put`, `append`, `bind` | a put, a removal |
 //! | `survey`, `evict`, `empty`, `clear` | the budget: the choice, keys and contents, packs; everything |
+//! | `foreign` | what processes with another secret have in the directory |
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
 //! | `builder`, `counters` | settings and opening, what this handle did |
 //!
@@ -25,6 +27,7 @@ mod empty;
 mod envelope;
 mod evict;
 mod flush;
+mod foreign;
 mod header;
 mod heal;
 mod index;
@@ -46,6 +49,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tmp;
+mod trust;
 
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
@@ -61,6 +65,7 @@ use janitor::Janitor;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+pub use trust::Verify;
 
 use builder::create_directories;
 
@@ -260,7 +265,7 @@ impl DiskStore {
         }
         let name = found
             .pack
-            .payload(found.slot.place.offset(), length, &digest)
+            .payload(found.slot.place.offset(), length, Some(&digest))
             .map_err(io)?;
         Ok(name.and_then(|bytes| String::from_utf8(bytes.into_vec()).ok()))
     }

@@ -6,11 +6,13 @@
 use super::layout::Layout;
 use super::pack::{Files, is_absent};
 use super::tmp::TempFolder;
+use super::trust::Trust;
 use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::sys::{Access, RawFile};
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// From this length on, in bytes, an object is mapped rather than read.
 const MAP_FROM: u64 = 256 << 10;
@@ -62,15 +64,21 @@ pub(super) fn exists(files: &Files, digest: &Digest) -> io::Result<bool> {
     }
 }
 
-/// Loads and verifies an object of `length` bytes.
-pub(super) fn load(files: &Files, digest: &Digest, length: u64, map: bool) -> io::Result<Loaded> {
+/// Loads an object of `length` bytes and verifies it, unless `trust` knows that it is whole.
+pub(super) fn load(
+    files: &Files,
+    (digest, length): (&Digest, u64),
+    map: bool,
+    trust: Option<&Trust>,
+) -> io::Result<Loaded> {
+    let begun = SystemTime::now();
     let Some(file) = open(files, digest)? else {
         // Something that is no file in its place is no better than none, but has to go.
-        let absent = match files.fs.stat(&files.layout.object(digest)) {
-            Ok(_) => Loaded::Corrupt,
-            Err(_) => Loaded::Gone,
+        return match files.fs.stat(&files.layout.object(digest)) {
+            Ok(_) => Ok(Loaded::Corrupt),
+            Err(e) if is_absent(&e) => Ok(Loaded::Gone),
+            Err(e) => Err(e),
         };
-        return Ok(absent);
     };
     let meta = file.meta()?;
     let Ok(size) = usize::try_from(length) else {
@@ -79,16 +87,25 @@ pub(super) fn load(files: &Files, digest: &Digest, length: u64, map: bool) -> io
     if meta.id.len != length {
         return Ok(Loaded::Corrupt);
     }
-    let path = files.layout.object(digest);
+    let is_known = trust.is_some_and(|trust| trust.has_object(files, &meta, digest));
+    // Only what was hashed on this load is known to have the digest.
+    let hashed = (!is_known).then_some(*digest);
+    // Where others may mean harm, the file is not handed out: they may write to it afterwards.
+    let is_private = !files.check.is_secret();
+    let place = is_private.then(|| (files.layout.object(digest), meta.id));
+    let note = || {
+        if let (Some(trust), false) = (trust, is_known) {
+            trust.note_object(files, (&meta, digest), begun);
+        }
+    };
     if map && length >= MAP_FROM {
         // A failed map falls back to reading.
         if let Ok(map) = file.map_object(size) {
-            if Digest::of(map.bytes()) != *digest {
+            if hashed.is_some() && Digest::of(map.bytes()) != *digest {
                 return Ok(Loaded::Corrupt);
             }
-            return Ok(Loaded::Artifact(Artifact::verified_map(
-                map, *digest, path, meta.id,
-            )));
+            note();
+            return Ok(Loaded::Artifact(Artifact::from_map(map, hashed, place)));
         }
     }
     let mut bytes = Vec::new();
@@ -103,18 +120,17 @@ pub(super) fn load(files: &Files, digest: &Digest, length: u64, map: bool) -> io
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(Loaded::Corrupt),
             read => read?,
         }
-        hasher.update(step);
+        if hashed.is_some() {
+            hasher.update(step);
+        }
         at += step.len() as u64;
     }
-    if hasher.finalize().as_bytes() != digest.as_bytes() {
+    if hashed.is_some() && hasher.finalize().as_bytes() != digest.as_bytes() {
         return Ok(Loaded::Corrupt);
     }
+    note();
     let bytes = bytes.into_boxed_slice();
-    Ok(Loaded::Artifact(Artifact::verified_heap(
-        bytes,
-        *digest,
-        Some((path, meta.id)),
-    )))
+    Ok(Loaded::Artifact(Artifact::from_heap(bytes, hashed, place)))
 }
 
 /// Whether the object at the path is exactly `bytes`.
@@ -211,7 +227,7 @@ pub(super) fn sync(files: &Files, digest: &Digest) -> io::Result<bool> {
 /// that durable: a sync that failed is never just repeated.
 pub(super) fn rewrite(files: &Files, tmp: &TempFolder, digest: &Digest) -> io::Result<()> {
     let length = files.fs.stat(&files.layout.object(digest))?.id.len;
-    let Loaded::Artifact(artifact) = load(files, digest, length, false)? else {
+    let Loaded::Artifact(artifact) = load(files, (digest, length), false, None)? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let temp = tmp.file(files, Access::CreateReadOnly)?;

@@ -5,7 +5,7 @@
 //! the life word of an envelope.
 
 use super::envelope::{
-    self, ALIGN, CheckKey, DEAD, Envelope, LIFE_WORD, LIVE, MAX_PACK, PACK_HEADER, SIZE,
+    self, ALIGN, CheckKey, DEAD, Envelope, KeyId, LIFE_WORD, LIVE, MAX_PACK, PACK_HEADER, SIZE,
 };
 use super::layout::{Layout, PackNumber};
 use super::slot::Place;
@@ -13,8 +13,8 @@ use crate::digest::Digest;
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileSystem, Meta, RawFile};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
 const STEP: usize = 16 << 10;
@@ -23,11 +23,16 @@ const STEP: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Pack {
     pub(super) number: PackNumber,
+    /// Under which key its envelopes are: of another one than ours they are hints.
+    pub(super) key_id: KeyId,
     id: [u8; 16],
     file: Arc<dyn RawFile>,
     map: Option<SharedMap>,
     /// A length that `fstat` has seen.
     seen: AtomicU64,
+    /// A bit for each place whose payload was verified through this handle; made when the first
+    /// one is noted.
+    verified: OnceLock<Box<[AtomicU64]>>,
 }
 
 /// What the files of a directory are opened with.
@@ -57,6 +62,22 @@ impl Pack {
         }
     }
 
+    /// Under which key the envelopes of a pack are, without mapping it; `None` if there is no such
+    /// pack.
+    pub(super) fn key_id_at(files: &Files, number: PackNumber) -> io::Result<Option<KeyId>> {
+        let file = match files.fs.open(&files.layout.pack(number), Access::Read) {
+            Ok(file) => file,
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut header = [0; PACK_HEADER];
+        match file.read_at(&mut header, 0) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        }
+        Ok(envelope::decode_pack_header(&header, number).map(|(_, key_id)| key_id))
+    }
+
     fn from_file(
         files: &Files,
         number: PackNumber,
@@ -68,7 +89,7 @@ impl Pack {
         }
         let mut header = [0; PACK_HEADER];
         file.read_at(&mut header, 0)?;
-        let Some(id) = envelope::decode_pack_header(&header, &files.check, number) else {
+        let Some((id, key_id)) = envelope::decode_pack_header(&header, number) else {
             return Ok(None);
         };
         // On Unix a mapping may reach beyond the end of the file, so that one serves the pack
@@ -86,10 +107,12 @@ impl Pack {
         };
         Ok(Some(Arc::new(Self {
             number,
+            key_id,
             id,
             file,
             map,
             seen: AtomicU64::new(len),
+            verified: OnceLock::new(),
         })))
     }
 
@@ -130,18 +153,47 @@ impl Pack {
         self.file.read_at(buf, offset)
     }
 
-    /// The envelope at `offset`, and whether it is live; `None` if none was written there.
-    pub(super) fn envelope(
-        &self,
-        check: &CheckKey,
-        offset: u64,
-    ) -> io::Result<Option<(Envelope, bool)>> {
+    fn envelope_bytes(&self, offset: u64) -> io::Result<Option<[u8; SIZE]>> {
         let mut bytes = [0; SIZE];
         if offset < PACK_HEADER as u64 || !self.reaches(offset.saturating_add(SIZE as u64))? {
             return Ok(None);
         }
         self.copy(offset, &mut bytes)?;
-        Ok(Envelope::decode(&bytes, check, &self.id, offset))
+        Ok(Some(bytes))
+    }
+
+    /// The envelope at `offset`, and whether it is live; `None` if none was written there by who
+    /// has the key.
+    pub(super) fn envelope(
+        &self,
+        check: &CheckKey,
+        offset: u64,
+    ) -> io::Result<Option<(Envelope, bool)>> {
+        if self.key_id != check.id() {
+            return Ok(None);
+        }
+        let bytes = self.envelope_bytes(offset)?;
+        Ok(bytes.and_then(|bytes| Envelope::decode(&bytes, check, &self.id, offset)))
+    }
+
+    /// What seems to be an envelope at `offset`, unchecked: all that can be said of a pack under
+    /// another key. A hint, as a slot is one.
+    pub(super) fn hint(&self, offset: u64) -> io::Result<Option<(Envelope, bool)>> {
+        let bytes = self.envelope_bytes(offset)?;
+        Ok(bytes.and_then(|bytes| Envelope::parse(&bytes, offset)))
+    }
+
+    /// The envelope at `offset` of a pack of ours, a hint in one under another key.
+    pub(super) fn envelope_or_hint(
+        &self,
+        check: &CheckKey,
+        offset: u64,
+    ) -> io::Result<Option<(Envelope, bool)>> {
+        if self.key_id == check.id() {
+            self.envelope(check, offset)
+        } else {
+            self.hint(offset)
+        }
     }
 
     /// Whether an envelope may start at `offset`: four bytes are read instead of 128.
@@ -154,12 +206,47 @@ impl Pack {
         Ok(envelope::may_start(&bytes))
     }
 
-    /// A copy of the payload of the envelope at `offset`; `None` unless its digest is `digest`.
+    fn verified_bit(offset: u64) -> (usize, u64) {
+        let bit = offset / ALIGN;
+        (
+            usize::try_from(bit / 64).unwrap_or(usize::MAX),
+            1 << (bit % 64),
+        )
+    }
+
+    /// Whether the payload of the envelope at `offset` was verified through this handle.
+    pub(super) fn is_verified(&self, offset: u64) -> bool {
+        let (word, bit) = Self::verified_bit(offset);
+        let words = self.verified.get().and_then(|words| words.get(word));
+        words.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+    }
+
+    /// Notes whether the payload of the envelope at `offset` is known to be whole.
+    pub(super) fn set_verified(&self, offset: u64, is_whole: bool) {
+        let (word, bit) = Self::verified_bit(offset);
+        if !is_whole {
+            if let Some(word) = self.verified.get().and_then(|words| words.get(word)) {
+                word.fetch_and(!bit, Ordering::Relaxed);
+            }
+            return;
+        }
+        let words = self.verified.get_or_init(|| {
+            let words = usize::try_from(MAX_PACK / ALIGN / 64).unwrap_or(0);
+            std::iter::repeat_with(AtomicU64::default)
+                .take(words)
+                .collect()
+        });
+        if let Some(word) = words.get(word) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// A copy of the payload of the envelope at `offset`; with a digest, `None` unless that is its.
     pub(super) fn payload(
         &self,
         offset: u64,
         length: u64,
-        digest: &Digest,
+        digest: Option<&Digest>,
     ) -> io::Result<Option<Box<[u8]>>> {
         let start = offset.saturating_add(SIZE as u64);
         // Seen to be in the file before anything is allocated.
@@ -174,11 +261,13 @@ impl Pack {
         let mut at = start;
         for step in bytes.chunks_mut(STEP) {
             self.copy(at, step)?;
-            hasher.update(step);
+            if digest.is_some() {
+                hasher.update(step);
+            }
             at += step.len() as u64;
         }
-        let valid = hasher.finalize().as_bytes() == digest.as_bytes();
-        Ok(valid.then_some(bytes))
+        let is_valid = |digest: &Digest| hasher.finalize().as_bytes() == digest.as_bytes();
+        Ok(digest.is_none_or(is_valid).then_some(bytes))
     }
 
     /// Whether the payload of the envelope at `offset` is exactly `bytes`.
@@ -214,7 +303,8 @@ impl Pack {
         self.file.sync()
     }
 
-    /// Every valid envelope with its offset and whether it is live, resynchronising after torn ones.
+    /// Every valid envelope with its offset and whether it is live, resynchronising after torn ones;
+    /// hints in a pack under another key.
     pub(super) fn walk(
         &self,
         check: &CheckKey,
@@ -224,7 +314,7 @@ impl Pack {
         let mut offset = PACK_HEADER as u64;
         while offset + SIZE as u64 <= len {
             let found = if self.may_start(offset)? {
-                self.envelope(check, offset)?
+                self.envelope_or_hint(check, offset)?
             } else {
                 None
             };
@@ -317,7 +407,7 @@ impl OwnedPack {
             if !lock.try_lock()? {
                 continue;
             }
-            let header = envelope::encode_pack_header(&files.check, &id);
+            let header = envelope::encode_pack_header(files.check.id(), &id);
             let done = file
                 .write_at(&header, 0)
                 .and_then(|()| Pack::from_file(files, number, Arc::clone(&file)));

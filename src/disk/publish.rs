@@ -23,7 +23,7 @@ pub(super) fn open_index(files: &Files) -> Result<Found> {
         Err(e) if is_absent(&e) => return Ok(Found::Bad(BadHeader::Damaged)),
         Err(e) => return Err(io(e)),
     };
-    match Index::open(file, files.map) {
+    match Index::open(file, files.map, files.check.id()) {
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Found::Bad(BadHeader::Damaged)),
         found => found.map_err(io),
     }
@@ -37,7 +37,8 @@ pub(super) fn publish_index(
 ) -> io::Result<Index> {
     let temp = tmp.file(files, Access::CreateNew)?;
     Index::write_new(&**temp.as_file(), new)?;
-    let Found::Index(index) = Index::open(Arc::clone(temp.as_file()), files.map)? else {
+    let file = Arc::clone(temp.as_file());
+    let Found::Index(index) = Index::open(file, files.map, files.check.id())? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     if let Some(totals) = new.totals {

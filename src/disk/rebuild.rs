@@ -5,14 +5,14 @@
 //! which is harmless because inserting what is there changes nothing.
 
 use super::counters::Counters;
-use super::envelope::{Envelope, Kind, record_len};
+use super::envelope::{Envelope, Kind, SIZE, record_len};
 use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::object;
 use super::pack::{Pack, list};
 use super::pending::Pending;
-use super::slot::{Allocated, Place, Slot, SlotKind};
+use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 use rustc_hash::FxHashSet;
@@ -114,11 +114,15 @@ impl Inner {
                 // Removed while the walk was under way: look again.
                 let live = *live
                     && pack
-                        .envelope(self.check(), *offset)
+                        .envelope_or_hint(self.check(), *offset)
                         .map_err(io)?
                         .is_some_and(|e| e.1);
-                let place = Place::new(pack.number, *offset);
-                self.reinsert(&mut locked, (place, envelope, live), replaced)?;
+                let record = (Place::new(pack.number, *offset), envelope, live);
+                if pack.key_id == self.check().id() {
+                    self.reinsert(&mut locked, record, replaced)?;
+                } else {
+                    self.reinsert_theirs(&mut locked, record, pack.key_id)?;
+                }
             }
         }
         Ok(true)
@@ -164,23 +168,8 @@ impl Inner {
         {
             return Ok(());
         }
-        let is_object = envelope.kind == Kind::Object;
-        let allocated = if is_object {
-            object::allocated(envelope.length)
-        } else {
-            record_len(envelope.kind, envelope.length)
-                .unwrap_or(0)
-                .saturating_sub(128)
-        };
-        let slot = Slot {
-            kind: SlotKind::Content,
-            hash: locked.index.hash(envelope.digest.as_bytes()),
-            place,
-            allocated: Allocated::of(allocated),
-            content: u32::from(is_object),
-            last_use: envelope.generation,
-        };
-        self.insert(locked, &slot)
+        let hash = locked.index.hash(envelope.digest.as_bytes());
+        self.insert(locked, &content_slot(envelope, hash, place))
     }
 
     /// Retires what was replaced, corrects the totals, and takes the flag away.
@@ -213,9 +202,31 @@ impl Inner {
     }
 }
 
+/// The slot of the content that an envelope at `place` carries or names.
+pub(super) fn content_slot(envelope: &Envelope, hash: SlotHash, place: Place) -> Slot {
+    let is_object = envelope.kind == Kind::Object;
+    let allocated = if is_object {
+        object::allocated(envelope.length)
+    } else {
+        record_len(envelope.kind, envelope.length)
+            .unwrap_or(0)
+            .saturating_sub(SIZE as u64)
+    };
+    Slot {
+        kind: SlotKind::Content,
+        hash,
+        place,
+        allocated: Allocated::of(allocated),
+        content: u32::from(is_object),
+        last_use: envelope.generation,
+    }
+}
+
 /// New generations are above `generation` from now on. The caller holds the lock.
-fn raise_generation(index: &Index, generation: u64) -> io::Result<()> {
-    if index.field(Field::Generation) < generation {
+pub(super) fn raise_generation(index: &Index, generation: u64) -> io::Result<()> {
+    // Malice must not use up all numbers there are.
+    let is_sane = generation <= u64::MAX / 2;
+    if is_sane && index.field(Field::Generation) < generation {
         index.set_field(Field::Generation, generation)?;
     }
     Ok(())

@@ -18,6 +18,8 @@ pub(super) struct Survey {
     pub(super) contents: FxHashMap<u32, Vec<(Position, Slot)>>,
     /// File sizes.
     pub(super) packs: FxHashMap<PackNumber, u64>,
+    /// Packs under another key, which we do not empty.
+    pub(super) theirs: FxHashSet<PackNumber>,
 }
 
 /// Bytes and entries to get down to.
@@ -89,9 +91,11 @@ impl Survey {
     }
 
     /// What a pack costs once it was seen to: nothing if nothing in it is live, what is live if
-    /// that is little (it is moved), else all of it.
-    pub(super) fn cost(len: u64, live: u64) -> u64 {
-        if live < len / SPARSE { live } else { len }
+    /// that is little and ours (it is moved), else all of it.
+    pub(super) fn cost(&self, number: PackNumber, live: u64) -> u64 {
+        let len = self.packs.get(&number).copied().unwrap_or(0);
+        let is_emptied = live == 0 || (live < len / SPARSE && !self.theirs.contains(&number));
+        if is_emptied { live } else { len }
     }
 
     /// The bindings of keys, the least recently used key first. An older binding beside a newer one
@@ -125,8 +129,7 @@ impl Survey {
         }
         let mut live = self.live_in_packs();
         let cost_of = |live: &FxHashMap<PackNumber, u64>, number: PackNumber| {
-            let len = self.packs.get(&number).copied().unwrap_or(0);
-            Self::cost(len, live.get(&number).copied().unwrap_or(0))
+            self.cost(number, live.get(&number).copied().unwrap_or(0))
         };
         let mut bytes: u64 = self.packs.keys().map(|n| cost_of(&live, *n)).sum::<u64>();
         bytes = bytes.saturating_add(self.object_bytes());

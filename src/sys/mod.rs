@@ -36,6 +36,9 @@ pub(crate) struct Meta {
     pub(crate) is_file: bool,
     pub(crate) is_dir: bool,
     pub(crate) modified: Option<SystemTime>,
+    /// When anything about the file was last changed, which nobody can set; `None` where the
+    /// platform does not tell.
+    pub(crate) changed: Option<SystemTime>,
 }
 
 impl Meta {
@@ -99,6 +102,23 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
     fn remove_tree(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// What tells this start of the machine from every other; `None` where the system does not say.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn boot_id() -> Option<Vec<u8>> {
+    use std::io::Read as _;
+    let mut id = Vec::new();
+    let file = std::fs::File::open("/proc/sys/kernel/random/boot_id").ok()?;
+    file.take(64).read_to_end(&mut id).ok()?;
+    // A sandbox may put anything there: what is no id is none.
+    (id.len() >= 32).then_some(id)
+}
+
+/// See above.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn boot_id() -> Option<Vec<u8>> {
+    None
 }
 
 /// Whether `path` is on a file system that other machines write too. Only Linux tells; elsewhere

@@ -99,12 +99,13 @@ impl RawFile for RealFile {
 
 fn meta(metadata: &Metadata) -> Meta {
     #[cfg(unix)]
-    let (device, inode, links) = {
+    let (device, inode, links, changed) = {
         use std::os::unix::fs::MetadataExt as _;
-        (metadata.dev(), metadata.ino(), metadata.nlink())
+        let changed = platform::time(metadata.ctime(), metadata.ctime_nsec());
+        (metadata.dev(), metadata.ino(), metadata.nlink(), changed)
     };
     #[cfg(not(unix))]
-    let (device, inode, links) = (0, 0, 1);
+    let (device, inode, links, changed) = (0, 0, 1, None);
     Meta {
         id: FileId {
             device,
@@ -115,6 +116,7 @@ fn meta(metadata: &Metadata) -> Meta {
         is_file: metadata.is_file(),
         is_dir: metadata.is_dir(),
         modified: metadata.modified().ok(),
+        changed,
     }
 }
 
@@ -293,6 +295,13 @@ mod platform {
         stat_in(&dir, name)
     }
 
+    /// A time of `stat`; `None` before 1970.
+    pub(super) fn time(seconds: i64, nanoseconds: i64) -> Option<SystemTime> {
+        let seconds = u64::try_from(seconds).ok()?;
+        let nanoseconds = u32::try_from(nanoseconds).ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
+    }
+
     /// What is called `name` in an open directory.
     #[allow(
         clippy::unnecessary_cast,
@@ -317,6 +326,7 @@ mod platform {
             is_file: kind.is_file(),
             is_dir: kind.is_dir(),
             modified: SystemTime::UNIX_EPOCH.checked_add(since),
+            changed: time(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         })
     }
 
