@@ -73,7 +73,10 @@ mod tiered;
 pub use artifact::Artifact;
 pub use cache::{Cache, CacheBuilder, EvictionReport, Namespace, Stats, default_path};
 pub use digest::Digest;
-pub use disk::{DiskStore, DiskStoreBuilder, Mapping, Verify};
+pub use disk::{
+    DiskStore, DiskStoreBuilder, Fault, Finding, Mapping, Verification, VerificationProgress,
+    VerificationReport, Verify,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};
 pub use memory::{MemoryStore, MemoryStoreBuilder};

@@ -35,7 +35,7 @@ const OBJECT_BATCH: usize = 64;
 const CONTENT_BATCH: usize = 4096;
 /// An object that no slot names is swept when it is older than this: a younger one may be about
 /// to be bound.
-const ORPHAN_AGE: Duration = Duration::from_secs(600);
+pub(super) const ORPHAN_AGE: Duration = Duration::from_secs(600);
 /// Evicting goes down to this many hundredths of the budget.
 const LOW_MARK: u64 = 90;
 /// How long a put that exceeds the budget waits for the process that evicts; longer only if that
@@ -156,7 +156,7 @@ impl Inner {
     }
 
     /// Looks at every slot and every pack.
-    fn survey(&self, index: &Index) -> io::Result<Survey> {
+    pub(super) fn survey(&self, index: &Index) -> io::Result<Survey> {
         let mut survey = Survey::default();
         index.for_each(|at, slot| survey.add(at, slot))?;
         survey.packs = list(&self.files)?
@@ -196,10 +196,9 @@ impl Inner {
         let locked = self.locked()?;
         let io = |e| self.error("count what is in the directory", e);
         let survey = self.survey(&locked.index).map_err(io)?;
-        let used = survey.keys.len() + survey.contents.values().map(Vec::len).sum::<usize>();
         let totals = [
             (Field::Entries, survey.entries()),
-            (Field::Used, used as u64),
+            (Field::Used, survey.used()),
             (Field::DiskBytes, survey.disk_bytes()),
             (Field::Garbage, 0),
         ];

@@ -73,7 +73,7 @@ impl Inner {
     }
 
     /// Ends one binding; older ones of its key stay.
-    fn drop_binding(&self, index: &Index, binding: &Binding) -> io::Result<()> {
+    pub(super) fn drop_binding(&self, index: &Index, binding: &Binding) -> io::Result<()> {
         let others = self.bindings(index, &binding.envelope.key)?.live;
         let unbinds = others.iter().all(|other| other.at == binding.at);
         binding.pack.mark_dead(binding.slot.place.offset())?;

@@ -102,6 +102,33 @@ impl Layout {
             .join(hex::text(&digest.as_bytes()[1..]))
     }
 
+    /// Whether something is called like a folder in `objects/`.
+    pub(super) fn is_object_dir(name: &OsStr) -> bool {
+        let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let name = name.as_encoded_bytes();
+        name.len() == 2 && name.iter().all(digit)
+    }
+
+    /// Whether something in `packs/` is called like the lock of a pack, where these are files.
+    pub(super) fn is_pack_lock(name: &OsStr) -> bool {
+        let number = name.to_str().and_then(|name| name.strip_suffix(".lock"));
+        !cfg!(unix) && number.is_some_and(|name| PackNumber::parse(name.as_ref()).is_some())
+    }
+
+    /// Whether something in the base is called like what we make there.
+    pub(super) fn is_known(&self, name: &OsStr) -> bool {
+        let own = [
+            self.index(),
+            self.packs(),
+            self.objects(),
+            self.verified(),
+            self.tmp(),
+            self.builds(),
+            self.lock_file(),
+        ];
+        own.iter().any(|path| path.file_name() == Some(name))
+    }
+
     /// The digest that a path in `objects/` names; `None` for a foreign one.
     pub(super) fn object_digest(dir: &OsStr, name: &OsStr) -> Option<Digest> {
         let text = format!("{}{}", dir.to_str()?, name.to_str()?);

@@ -10,6 +10,7 @@
 //! | `trust` | what need not be hashed again |
 //! | `put`, `append`, `bind` | a put, a removal |
 //! | `survey`, `evict`, `empty`, `clear` | the budget: the choice, keys and contents, packs; everything |
+//! | `verification` | looking at everything, and repairing it |
 //! | `foreign` | what processes with another secret have in the directory |
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
 //! | `builder`, `counters` | settings and opening, what this handle did |
@@ -50,6 +51,7 @@ mod table;
 mod tests;
 mod tmp;
 mod trust;
+mod verification;
 
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
@@ -66,6 +68,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 pub use trust::Verify;
+pub use verification::{Fault, Finding, Verification, VerificationProgress, VerificationReport};
 
 use builder::create_directories;
 

@@ -9,7 +9,7 @@ use super::tmp::TempFolder;
 use super::trust::Trust;
 use crate::artifact::Artifact;
 use crate::digest::Digest;
-use crate::sys::{Access, RawFile};
+use crate::sys::{Access, Meta, RawFile};
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -131,6 +131,52 @@ pub(super) fn load(
     note();
     let bytes = bytes.into_boxed_slice();
     Ok(Loaded::Artifact(Artifact::from_heap(bytes, hashed, place)))
+}
+
+/// What a look at a whole object saw.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// So many bytes, and their digest is its name.
+    Whole(u64),
+    /// Something else has its name.
+    Damaged(Meta),
+    Gone,
+}
+
+/// Hashes the object at the path, whatever its length. `step` hears of every part and may end it,
+/// which reads as [`Seen::Gone`].
+pub(super) fn examine(
+    files: &Files,
+    digest: &Digest,
+    mut step: impl FnMut(u64) -> bool,
+) -> io::Result<Seen> {
+    let Some(file) = open(files, digest)? else {
+        return match files.fs.stat(&files.layout.object(digest)) {
+            Ok(meta) => Ok(Seen::Damaged(meta)),
+            Err(e) if is_absent(&e) => Ok(Seen::Gone),
+            Err(e) => Err(e),
+        };
+    };
+    let meta = file.meta()?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buf = vec![0; STEP];
+    let mut at = 0;
+    while at < meta.id.len {
+        let n = usize::try_from(meta.id.len - at).unwrap_or(STEP).min(STEP);
+        match file.read_at(&mut buf[..n], at) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(Seen::Damaged(meta)),
+            read => read?,
+        }
+        hasher.update(&buf[..n]);
+        at += n as u64;
+        if !step(n as u64) {
+            return Ok(Seen::Gone);
+        }
+    }
+    if hasher.finalize().as_bytes() == digest.as_bytes() {
+        return Ok(Seen::Whole(meta.id.len));
+    }
+    Ok(Seen::Damaged(meta))
 }
 
 /// Whether the object at the path is exactly `bytes`.

@@ -35,6 +35,16 @@ pub(super) struct Pack {
     verified: OnceLock<Box<[AtomicU64]>>,
 }
 
+/// A record of a pack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    pub(super) offset: u64,
+    pub(super) envelope: Envelope,
+    pub(super) live: bool,
+    /// Where the next one may begin.
+    pub(super) next: u64,
+}
+
 /// What the files of a directory are opened with.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
@@ -310,33 +320,71 @@ impl Pack {
         check: &CheckKey,
         mut each: impl FnMut(u64, Envelope, bool),
     ) -> io::Result<()> {
-        let len = self.len()?.min(MAX_PACK);
-        let mut offset = PACK_HEADER as u64;
+        let (mut from, len) = (0, self.len()?);
+        while let Some(record) = self.next_record(check, from, len)? {
+            each(record.offset, record.envelope, record.live);
+            from = record.next;
+        }
+        Ok(())
+    }
+
+    /// The first record at or after `from` in the first `len` bytes; as [`walk`](Self::walk) finds it.
+    pub(super) fn next_record(
+        &self,
+        check: &CheckKey,
+        from: u64,
+        len: u64,
+    ) -> io::Result<Option<Record>> {
+        let len = len.min(MAX_PACK);
+        let mut offset = from.max(PACK_HEADER as u64);
         while offset + SIZE as u64 <= len {
             let found = if self.may_start(offset)? {
                 self.envelope_or_hint(check, offset)?
             } else {
                 None
             };
-            offset += match found {
-                Some((envelope, live)) => {
-                    let record = envelope::record_len(envelope.kind, envelope.length);
-                    let record = record.unwrap_or(ALIGN);
-                    // The padding of the last record may be missing, its payload may not.
-                    let payload = if envelope.kind.carries_payload() {
-                        envelope.length
-                    } else {
-                        0
-                    };
-                    if offset + SIZE as u64 + payload <= len {
-                        each(offset, envelope, live);
-                    }
-                    record
-                }
-                None => ALIGN,
+            let Some((envelope, live)) = found else {
+                offset += ALIGN;
+                continue;
             };
+            let next =
+                offset + envelope::record_len(envelope.kind, envelope.length).unwrap_or(ALIGN);
+            // The padding of the last record may be missing, its payload may not.
+            let payload = if envelope.kind.carries_payload() {
+                envelope.length
+            } else {
+                0
+            };
+            if offset + SIZE as u64 + payload <= len {
+                return Ok(Some(Record {
+                    offset,
+                    envelope,
+                    live,
+                    next,
+                }));
+            }
+            offset = next;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Whether the payload of the envelope at `offset` has the digest; nothing is allocated.
+    pub(super) fn is_whole(&self, offset: u64, length: u64, digest: &Digest) -> io::Result<bool> {
+        let start = offset.saturating_add(SIZE as u64);
+        let end = start.saturating_add(length);
+        if !self.reaches(end)? {
+            return Ok(false);
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut buf = [0; STEP];
+        let mut at = start;
+        while at < end {
+            let n = usize::try_from(end - at).unwrap_or(STEP).min(STEP);
+            self.copy(at, &mut buf[..n])?;
+            hasher.update(&buf[..n]);
+            at += n as u64;
+        }
+        Ok(hasher.finalize().as_bytes() == digest.as_bytes())
     }
 }
 

@@ -13,21 +13,24 @@ use super::object;
 use super::pack::{Pack, list};
 use super::pending::Pending;
 use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use rustc_hash::FxHashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Records inserted under one hold of the lock.
 const BATCH: usize = 256;
 /// How long to wait before looking whether the other process has finished.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// A rebuild of another process that inserts nothing for so long makes no progress.
+const STALLED: Duration = Duration::from_secs(30);
+
 /// Keys that have several bindings.
-type Replaced = FxHashSet<Fingerprint>;
+pub(super) type Replaced = FxHashSet<Fingerprint>;
 
 impl Inner {
     /// Rebuilds the index if it is marked so and nobody else is at it; otherwise waits a moment.
@@ -35,6 +38,38 @@ impl Inner {
         let never = AtomicBool::new(false);
         if !self.rebuild(&never)? {
             std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Marks the index so, and rebuilds it.
+    pub(super) fn rebuild_now(&self) -> Result<()> {
+        let mut locked = self.locked()?;
+        if !locked.index.has_flag(REBUILDING) {
+            let buckets = locked.index.buckets();
+            self.copy_index(&mut locked, buckets, REBUILDING)?;
+        }
+        drop(locked);
+        self.wait_for_rebuild()
+    }
+
+    /// Rebuilds the index if it is marked so, or waits for the process that does, as long as that
+    /// makes progress.
+    pub(super) fn wait_for_rebuild(&self) -> Result<()> {
+        let (mut seen, mut since) = (0, Instant::now());
+        while self.refresh().has_flag(REBUILDING) {
+            self.rebuild_or_wait()?;
+            let index = self.refresh();
+            let used = index.field(Field::Used);
+            if used != seen {
+                (seen, since) = (used, Instant::now());
+            }
+            if index.has_flag(REBUILDING) && since.elapsed() >= STALLED {
+                let action = "wait for another process to rebuild the index";
+                return Err(
+                    Error::new(ErrorKind::Timeout, action).with_path(self.files.layout.index())
+                );
+            }
         }
         Ok(())
     }
@@ -128,7 +163,8 @@ impl Inner {
         Ok(true)
     }
 
-    fn reinsert(
+    /// Puts a record of ours back into the index. The caller holds the lock.
+    pub(super) fn reinsert(
         &self,
         locked: &mut Locked<'_>,
         (place, envelope, live): (Place, &Envelope, bool),
@@ -172,9 +208,8 @@ impl Inner {
         self.insert(locked, &content_slot(envelope, hash, place))
     }
 
-    /// Retires what was replaced, corrects the totals, and takes the flag away.
-    fn finish_rebuild(&self, begun: &Index, replaced: Replaced) -> Result<bool> {
-        let io = |e| self.error("rebuild the index", e);
+    /// Ends the older ones of several bindings of a key, once the newest whole one is durable.
+    pub(super) fn retire_replaced(&self, replaced: Replaced) -> Result<()> {
         for key in &replaced {
             self.drop_torn(key)
                 .map_err(|e| super::put::into_error(e, self))?;
@@ -186,6 +221,13 @@ impl Inner {
         if !pending.rebound.is_empty() {
             self.bury_replaced(&mut pending)?;
         }
+        Ok(())
+    }
+
+    /// Retires what was replaced, corrects the totals, and takes the flag away.
+    fn finish_rebuild(&self, begun: &Index, replaced: Replaced) -> Result<bool> {
+        let io = |e| self.error("rebuild the index", e);
+        self.retire_replaced(replaced)?;
         self.recount()?;
         let locked = self.locked()?;
         if !Self::is_same(begun, &locked.index) {

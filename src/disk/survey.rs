@@ -50,6 +50,11 @@ impl Survey {
             .len() as u64
     }
 
+    /// Slots in use.
+    pub(super) fn used(&self) -> u64 {
+        (self.keys.len() + self.contents.values().map(Vec::len).sum::<usize>()) as u64
+    }
+
     /// Bytes of objects.
     pub(super) fn object_bytes(&self) -> u64 {
         let contents = self.contents.values().flatten();

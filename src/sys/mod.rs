@@ -49,6 +49,13 @@ impl Meta {
     }
 }
 
+impl Meta {
+    /// Whether two looks saw the same file with, as far as its times tell, the same bytes in it.
+    pub(crate) fn is_unchanged(&self, other: &Self) -> bool {
+        self.id == other.id && self.modified == other.modified && self.changed == other.changed
+    }
+}
+
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {

@@ -125,3 +125,14 @@ pub fn join(child: Child) {
         String::from_utf8_lossy(&output.stdout)
     );
 }
+
+/// Writes into an open file, in place.
+pub fn write_at(file: &std::fs::File, content: &[u8], offset: u64) {
+    #[cfg(unix)]
+    std::os::unix::fs::FileExt::write_all_at(file, content, offset).unwrap();
+    #[cfg(windows)]
+    assert_eq!(
+        std::os::windows::fs::FileExt::seek_write(file, content, offset).unwrap(),
+        content.len()
+    );
+}

@@ -1,0 +1,162 @@
+//! Every object: is it what its name says, and does anybody need it?
+
+use super::{Fault, Walk};
+use crate::digest::Digest;
+use crate::disk::counters::Counters;
+use crate::disk::evict::ORPHAN_AGE;
+use crate::disk::header::{Field, REBUILDING};
+use crate::disk::inner::Inner;
+use crate::disk::layout::Layout;
+use crate::disk::object::{self, Seen};
+use crate::error::Result;
+use crate::sys::Meta;
+use std::ffi::OsStr;
+use std::io;
+use std::time::SystemTime;
+
+/// An object that changes under the walk is looked at this often.
+const LOOKS: usize = 4;
+
+impl Walk<'_> {
+    /// Hashes every object.
+    pub(super) fn objects(&mut self) -> Result<()> {
+        let folder = self.inner.files.layout.objects();
+        for dir in self.names(&folder)? {
+            let path = folder.join(&dir);
+            if !Layout::is_object_dir(&dir) {
+                self.find(Fault::Foreign, None, path, false);
+                continue;
+            }
+            for name in self.names(&path)? {
+                self.named_object(&dir, &name)?;
+                if self.report.cancelled {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn named_object(&mut self, dir: &OsStr, name: &OsStr) -> Result<()> {
+        let Some(digest) = Layout::object_digest(dir, name) else {
+            let path = self.inner.files.layout.objects().join(dir).join(name);
+            self.find(Fault::Foreign, None, path, false);
+            return Ok(());
+        };
+        let path = self.inner.files.layout.object(&digest);
+        let mut last: Option<Meta> = None;
+        for _ in 0..LOOKS {
+            let mut cancelled = false;
+            let seen = object::examine(&self.inner.files, &digest, |bytes| {
+                cancelled = !self.advance(bytes);
+                !cancelled
+            });
+            if cancelled {
+                return Ok(());
+            }
+            match seen {
+                Err(_) => {
+                    self.find(Fault::Unreadable, None, path, false);
+                    return Ok(());
+                }
+                Ok(Seen::Gone) => return Ok(()),
+                Ok(Seen::Whole(length)) => {
+                    self.report.bytes = self.report.bytes.saturating_add(length);
+                    return self.orphan(&digest);
+                }
+                // Another one took its place since the last look: that one counts.
+                Ok(Seen::Damaged(meta)) if last.is_none_or(|last| !last.is_unchanged(&meta)) => {
+                    last = Some(meta);
+                }
+                Ok(Seen::Damaged(meta)) => return self.damaged_object(&digest, &meta),
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged_object(&mut self, digest: &Digest, meta: &Meta) -> Result<()> {
+        let path = self.inner.files.layout.object(digest);
+        let index = self.inner.live_index();
+        let users = self
+            .inner
+            .users(&index, digest)
+            .map_err(|e| self.error(e))?;
+        let repaired = self.repair && self.inner.retire_object(digest, meta)?;
+        if users.is_empty() {
+            self.find(Fault::Damaged, None, path, repaired);
+            return Ok(());
+        }
+        for user in users {
+            self.find(
+                Fault::Damaged,
+                Some(user.envelope.key),
+                path.clone(),
+                repaired,
+            );
+        }
+        Ok(())
+    }
+
+    fn orphan(&mut self, digest: &Digest) -> Result<()> {
+        if !self.is_orphan(digest).map_err(|e| self.error(e))? {
+            return Ok(());
+        }
+        let locked = self.settle();
+        if self.inner.refresh().has_flag(REBUILDING)
+            || !self.is_orphan(digest).map_err(|e| self.error(e))?
+        {
+            return Ok(());
+        }
+        let mut repaired = false;
+        if let (true, Some(_)) = (self.repair, &locked) {
+            repaired = object::unlink(&self.inner.files, digest).map_err(|e| self.error(e))?;
+        }
+        drop(locked);
+        let path = self.inner.files.layout.object(digest);
+        self.find(Fault::Orphan, None, path, repaired);
+        Ok(())
+    }
+
+    /// Whether nothing names an object, and nobody can be about to.
+    fn is_orphan(&self, digest: &Digest) -> io::Result<bool> {
+        let keys = self.inner.all_key_ids()?;
+        let index = self.inner.index();
+        if Inner::is_object_named(&index, digest, &keys)? {
+            return Ok(false);
+        }
+        let meta = self
+            .inner
+            .files
+            .fs
+            .stat(&self.inner.files.layout.object(digest));
+        let modified = meta.ok().and_then(|meta| meta.modified);
+        let age = modified.and_then(|at| SystemTime::now().duration_since(at).ok());
+        Ok(age.is_some_and(|age| age > ORPHAN_AGE))
+    }
+}
+
+impl Inner {
+    /// Unbinds what is bound to a damaged object and unlinks it, if it is still the file that was
+    /// seen; tells whether it was.
+    fn retire_object(&self, digest: &Digest, seen: &Meta) -> Result<bool> {
+        let io = |e| self.error("retire a damaged artifact", e);
+        let locked = self.locked()?;
+        match self.files.fs.stat(&self.files.layout.object(digest)) {
+            Ok(now) if now.is_unchanged(seen) => {}
+            _ => return Ok(false),
+        }
+        Counters::add(&self.counters.corrupt, 1);
+        crate::events::corrupt(&self.files.layout.object(digest), "content");
+        let index = &locked.index;
+        index.add(Field::Corrupt, 1).map_err(io)?;
+        for user in self.users(index, digest).map_err(io)? {
+            self.drop_binding(index, &user).map_err(io)?;
+        }
+        if let Some(content) = self.content(index, digest).map_err(io)? {
+            index.vacate(content.at, &content.slot, false).map_err(io)?;
+            let freed = content.slot.allocated.bytes();
+            index.subtract(Field::DiskBytes, freed).map_err(io)?;
+        }
+        object::unlink(&self.files, digest).map_err(io)
+    }
+}
