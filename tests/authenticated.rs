@@ -78,6 +78,13 @@ fn populate_forged(store: &DiskStore) {
     store.flush().unwrap();
 }
 
+/// A directory of the forger's own. Made after the victim's, so that what is in it is newer.
+fn forgery(secret: Option<&str>) -> tempfile::TempDir {
+    let dir = support::fast_dir();
+    populate_forged(&forger(dir.path(), secret));
+    dir
+}
+
 /// Every get gives what the victim put under that key at some time, or nothing. Tells how many were
 /// served at all, and how many of the newest version.
 fn check(store: &DiskStore, what: &str) -> (usize, usize) {
@@ -215,8 +222,6 @@ fn an_index_lost_and_rebuilt_by_a_process_without_the_secret_loses_nothing() {
 #[test]
 fn transplanted_files_forge_nothing() {
     for secret in FORGERS {
-        let forgery = support::fast_dir();
-        populate_forged(&forger(forgery.path(), secret));
         let parts: [&[&str]; 7] = [
             &["packs"],
             &["objects"],
@@ -226,31 +231,52 @@ fn transplanted_files_forge_nothing() {
             &["objects", "index"],
             &["packs", "objects", "index"],
         ];
-        for part in parts {
-            for keep in [false, true] {
+        let cases = parts.iter().flat_map(|part| [(part, false), (part, true)]);
+        let cases: Vec<_> = cases
+            .map(|case| {
                 let dir = support::fast_dir();
                 populate(&victim(dir.path()));
-                for name in part {
-                    let (from, to) = (
-                        forgery.path().join("v1").join(name),
-                        dir.path().join("v1").join(name),
-                    );
-                    if from.is_file() {
-                        write(&to, &fs::read(from).unwrap());
-                        continue;
-                    }
-                    if !keep {
-                        fs::remove_dir_all(&to).unwrap();
-                        fs::create_dir(&to).unwrap();
-                    }
-                    copy_tree(&from, &to);
+                (dir, case)
+            })
+            .collect();
+        let forgery = forgery(secret);
+        for (dir, (part, keep)) in cases {
+            for name in *part {
+                let [from, to] = [&forgery, &dir].map(|dir| dir.path().join("v1").join(name));
+                if from.is_file() {
+                    write(&to, &fs::read(from).unwrap());
+                    continue;
                 }
-                let what = format!("{part:?} of {secret:?}, kept {keep}");
-                let store = victim(dir.path());
-                check(&store, &what);
-                heal(&store, &what);
+                if !keep {
+                    fs::remove_dir_all(&to).unwrap();
+                    fs::create_dir(&to).unwrap();
+                }
+                copy_tree(&from, &to);
             }
+            let what = format!("{part:?} of {secret:?}, kept {keep}");
+            let store = victim(dir.path());
+            check(&store, &what);
+            heal(&store, &what);
         }
+    }
+}
+
+#[test]
+fn without_a_secret_the_same_transplant_is_served() {
+    // The control: it is the secret that keeps the forger out, not this test.
+    let dir = support::fast_dir();
+    populate(&forger(dir.path(), None));
+    let forgery = forgery(None);
+    for folder in ["packs", "objects"] {
+        copy_tree(
+            &forgery.path().join("v1").join(folder),
+            &dir.path().join("v1").join(folder),
+        );
+    }
+    fs::remove_file(dir.path().join("v1/index")).unwrap();
+    let store = forger(dir.path(), None);
+    for (n, len) in SET {
+        assert_eq!(get(&store, *n), Some(forged(*n, *len)), "{n}");
     }
 }
 
@@ -270,10 +296,9 @@ fn with_key_of(pack: &[u8], other: &[u8]) -> Vec<u8> {
 #[test]
 fn a_pack_that_claims_to_be_the_victims_is_believed_in_nothing() {
     for secret in FORGERS {
-        let forgery = support::fast_dir();
-        populate_forged(&forger(forgery.path(), secret));
         let dir = support::fast_dir();
         populate(&victim(dir.path()));
+        let forgery = forgery(secret);
         let own = fs::read(&files_in(dir.path(), "packs")[0]).unwrap();
         for path in files_in(forgery.path(), "packs") {
             let pack = with_key_of(&fs::read(&path).unwrap(), &own);
@@ -332,8 +357,7 @@ fn tamper(what: &str, change: &dyn Fn(&mut Vec<u8>)) {
 #[test]
 fn single_envelopes_and_payloads_of_others_forge_nothing() {
     for secret in FORGERS {
-        let forgery = support::fast_dir();
-        populate_forged(&forger(forgery.path(), secret));
+        let forgery = forgery(secret);
         let forged: Vec<Vec<u8>> = files_in(forgery.path(), "packs")
             .iter()
             .map(|path| fs::read(path).unwrap())

@@ -294,7 +294,10 @@ impl Inner {
                 // The table was grown: the positions are those of another one. Next pass.
                 return Ok(());
             }
-            let keys = self.all_key_ids().map_err(io)?;
+            let keys = match batch.iter().any(|(_, slot)| slot.content == 1) {
+                true => self.all_key_ids().map_err(io)?,
+                false => Vec::new(),
+            };
             let mut dead: FxHashSet<u32> = batch.iter().map(|(_, slot)| tag(slot)).collect();
             let bound_again = |_, slot: Slot| {
                 if slot.kind == SlotKind::Key {
