@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const STALLED: Duration = Duration::from_secs(30);
 
 /// Keys that have several bindings.
-pub(super) type Replaced = FxHashSet<Fingerprint>;
+type Replaced = FxHashSet<Fingerprint>;
 
 impl Inner {
     /// Rebuilds the index if it is marked so and nobody else is at it; otherwise waits a moment.
@@ -164,7 +164,7 @@ impl Inner {
     }
 
     /// Puts a record of ours back into the index. The caller holds the lock.
-    pub(super) fn reinsert(
+    fn reinsert(
         &self,
         locked: &mut Locked<'_>,
         (place, envelope, live): (Place, &Envelope, bool),
@@ -209,7 +209,7 @@ impl Inner {
     }
 
     /// Ends the older ones of several bindings of a key, once the newest whole one is durable.
-    pub(super) fn retire_replaced(&self, replaced: Replaced) -> Result<()> {
+    fn retire_replaced(&self, replaced: Replaced) -> Result<()> {
         for key in &replaced {
             self.drop_torn(key)
                 .map_err(|e| super::put::into_error(e, self))?;

@@ -18,7 +18,6 @@ use super::survey::Survey;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 pub use report::{Fault, Finding, VerificationReport};
-use rustc_hash::FxHashSet;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -186,8 +185,8 @@ struct Walk<'a> {
     callback: Option<Callback<'a>>,
     progress: VerificationProgress,
     report: VerificationReport,
-    /// Keys that have several bindings after a repair.
-    replaced: FxHashSet<Fingerprint>,
+    /// Whether the index was rebuilt, because of what it did not know.
+    rebuilt: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -198,7 +197,7 @@ impl<'a> Walk<'a> {
             callback,
             progress: VerificationProgress::default(),
             report: VerificationReport::default(),
-            replaced: FxHashSet::default(),
+            rebuilt: false,
         }
     }
 
@@ -228,11 +227,7 @@ impl<'a> Walk<'a> {
             }
             step(self)?;
         }
-        if self.replaced.is_empty() {
-            return Ok(());
-        }
-        self.inner
-            .retire_replaced(std::mem::take(&mut self.replaced))
+        Ok(())
     }
 
     fn error(&self, e: io::Error) -> Error {

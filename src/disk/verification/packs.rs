@@ -2,7 +2,7 @@
 
 use super::{Fault, PAUSE, Walk};
 use crate::digest::Digest;
-use crate::disk::envelope::Kind;
+use crate::disk::envelope::{Envelope, Kind};
 use crate::disk::header::REBUILDING;
 use crate::disk::index::Index;
 use crate::disk::inner::Inner;
@@ -20,8 +20,6 @@ use std::sync::Arc;
 const USERS: usize = 4096;
 /// Bytes between two reports of progress.
 const STEP: u64 = 1 << 20;
-/// Keys with several bindings that a repair gathers before it ends the older ones.
-const REPLACED: usize = 4096;
 
 impl Walk<'_> {
     /// Looks at every record of every pack of ours.
@@ -121,21 +119,17 @@ impl Walk<'_> {
         if !record.live {
             return Ok(());
         }
-        let index = self.inner.live_index();
-        let (key, digest) = (&envelope.key, &envelope.digest);
-        let is_there = match envelope.kind {
-            Kind::Inline | Kind::Namespace => true,
-            Kind::Object => object::exists(&self.inner.files, digest)?,
-            Kind::Shared => self.inner.shares(&index, digest, envelope.length)?,
-        };
-        let is_known = knows(&index, key, place)?;
-        if is_there && (is_known || index.has_flag(REBUILDING)) {
+        if self.is_in_order(place, record)? {
             return Ok(());
         }
-        if is_there {
-            return self.unindexed(pack, place, record);
-        }
-        self.missing(pack, place, record)
+        self.out_of_order(pack, place, record)
+    }
+
+    /// Whether the index leads to a live record, and the content of that is there.
+    fn is_in_order(&self, place: Place, record: &Record) -> io::Result<bool> {
+        let index = self.inner.live_index();
+        let is_known = knows(&index, &record.envelope.key, place)?;
+        Ok(is_known && self.inner.has_content(&index, &record.envelope)? == Held::Known)
     }
 
     /// The payload of a record, live or not, is not what it was.
@@ -167,65 +161,45 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn missing(&mut self, pack: &Arc<Pack>, place: Place, record: &Record) -> Result<(), Trouble> {
-        let locked = self.settle();
-        let index = self.inner.index();
-        let envelope = &record.envelope;
-        let is_there = match envelope.kind {
-            Kind::Object => object::exists(&self.inner.files, &envelope.digest)?,
-            _ => self
-                .inner
-                .shares(&index, &envelope.digest, envelope.length)?,
-        };
-        // During a rebuild the index does not know all content yet.
-        let is_unsure = envelope.kind == Kind::Shared && index.has_flag(REBUILDING);
-        if is_there || is_unsure || !self.inner.is_still(pack, record)? {
-            return Ok(());
-        }
-        let mut repaired = false;
-        if let (true, Some(locked)) = (self.repair, &locked) {
-            let found = self.inner.bindings(&locked.index, &envelope.key)?.live;
-            match found.iter().find(|binding| binding.slot.place == place) {
-                Some(binding) => self.inner.drop_binding(&locked.index, binding)?,
-                None => pack.mark_dead(record.offset)?,
-            }
-            repaired = true;
-        }
-        drop(locked);
-        let path = self.inner.files.layout.pack(pack.number);
-        self.find(Fault::Missing, Some(envelope.key), path, repaired);
-        Ok(())
-    }
-
-    /// A live record that is whole and that the index does not know.
-    fn unindexed(
+    /// A live record that is whole, but that the index does not know, or whose content it does not.
+    fn out_of_order(
         &mut self,
         pack: &Arc<Pack>,
         place: Place,
         record: &Record,
     ) -> Result<(), Trouble> {
-        let mut locked = self.settle();
-        let index = self.inner.refresh();
-        let key = record.envelope.key;
-        if index.has_flag(REBUILDING)
-            || knows(&index, &key, place)?
-            || !self.inner.is_still(pack, record)?
-        {
+        drop(self.settle());
+        if self.is_in_order(place, record)? || !self.inner.is_still(pack, record)? {
             return Ok(());
         }
-        let mut repaired = false;
-        if let (true, Some(locked)) = (self.repair, &mut locked) {
-            let found = (place, &record.envelope, true);
-            self.inner.reinsert(locked, found, &mut self.replaced)?;
-            repaired = true;
-        }
-        drop(locked);
-        if self.replaced.len() >= REPLACED {
-            self.inner
-                .retire_replaced(std::mem::take(&mut self.replaced))?;
-        }
+        let Envelope { key, kind, .. } = record.envelope;
         let path = self.inner.files.layout.pack(pack.number);
-        self.find(Fault::Unindexed, Some(key), path, repaired);
+        let index = self.inner.refresh();
+        if index.has_flag(REBUILDING) {
+            self.report.index_changed = true;
+            return Ok(());
+        }
+        let held = self.inner.has_content(&index, &record.envelope)?;
+        // What shares its bytes with a record that lost its slot is found with that.
+        let may_be_found = held == Held::Unknown || (kind == Kind::Shared && held == Held::Nowhere);
+        let is_lost = !knows(&index, &key, place)? || may_be_found;
+        if is_lost && self.repair && !self.rebuilt {
+            // Exactly what a rebuild is for, which also ends what is not the newest.
+            self.inner.rebuild_now()?;
+            self.rebuilt = true;
+            let is_found =
+                self.is_in_order(place, record)? || !self.inner.is_still(pack, record)?;
+            if is_found {
+                self.find(Fault::Unindexed, Some(key), path, true);
+                return Ok(());
+            }
+        }
+        if held == Held::Nowhere {
+            let repaired = self.repair && self.inner.end_missing(pack, place, record)?;
+            self.find(Fault::Missing, Some(key), path, repaired);
+        } else {
+            self.find(Fault::Unindexed, Some(key), path, false);
+        }
         Ok(())
     }
 }
@@ -250,6 +224,17 @@ impl From<crate::error::Error> for Trouble {
     }
 }
 
+/// What is known of the content of a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// It is there, and the index has a slot for it.
+    Known,
+    /// It is there, without a slot.
+    Unknown,
+    /// It is not where it should be.
+    Nowhere,
+}
+
 /// Whether a slot of the key leads to `place`.
 fn knows(index: &Index, key: &Fingerprint, place: Place) -> io::Result<bool> {
     let slots = index.find(SlotKind::Key, index.hash(key.as_bytes()))?;
@@ -263,10 +248,58 @@ impl Inner {
         Ok(now == Some((record.envelope, true)) && pack.is_named(&self.files)?)
     }
 
-    /// Whether the content that a shared binding needs is where the index says.
-    fn shares(&self, index: &Index, digest: &Digest, length: u64) -> io::Result<bool> {
-        let content = self.content(index, digest)?.map(|content| content.envelope);
-        Ok(content.is_some_and(|found| found.kind == Kind::Inline && found.length == length))
+    /// Where the content of a binding is.
+    fn has_content(&self, index: &Index, envelope: &Envelope) -> io::Result<Held> {
+        let Envelope {
+            kind,
+            digest,
+            length,
+            ..
+        } = envelope;
+        if *kind == Kind::Namespace {
+            return Ok(Held::Known);
+        }
+        if *kind == Kind::Object && !object::exists(&self.files, digest)? {
+            return Ok(Held::Nowhere);
+        }
+        let found = self.content(index, digest)?.map(|content| content.envelope);
+        let is_known = found.is_some_and(|found| {
+            // An artifact that was put under another budget may be both inline and an object.
+            *kind != Kind::Shared || (found.kind == Kind::Inline && found.length == *length)
+        });
+        Ok(match (is_known, kind) {
+            (true, _) => Held::Known,
+            (false, Kind::Shared) => Held::Nowhere,
+            (false, _) => Held::Unknown,
+        })
+    }
+
+    /// Ends a binding whose content is not there; tells whether it did.
+    fn end_missing(&self, pack: &Arc<Pack>, place: Place, record: &Record) -> Result<bool> {
+        let io = |e| self.error("retire a binding without content", e);
+        let locked = self.locked()?;
+        let index = &locked.index;
+        if self.has_content(index, &record.envelope).map_err(io)? != Held::Nowhere
+            || !self.is_still(pack, record).map_err(io)?
+        {
+            return Ok(false);
+        }
+        let found = self.bindings(index, &record.envelope.key).map_err(io)?.live;
+        match found.iter().find(|binding| binding.slot.place == place) {
+            Some(binding) => self.drop_binding(index, binding).map_err(io)?,
+            None => self.end_record(pack, record).map_err(io)?,
+        }
+        Ok(true)
+    }
+
+    /// Ends a record that no slot leads to.
+    fn end_record(&self, pack: &Arc<Pack>, record: &Record) -> io::Result<()> {
+        pack.mark_dead(record.offset)?;
+        self.pending
+            .lock()
+            .expect(crate::disk::POISON)
+            .add_pack(pack);
+        Ok(())
     }
 
     /// The bindings of ours to a content.
@@ -324,11 +357,7 @@ impl Inner {
         {
             return Ok(false);
         }
-        pack.mark_dead(record.offset).map_err(io)?;
-        self.pending
-            .lock()
-            .expect(crate::disk::POISON)
-            .add_pack(pack);
+        self.end_record(pack, record).map_err(io)?;
         Ok(true)
     }
 }

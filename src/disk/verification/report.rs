@@ -16,8 +16,8 @@ pub enum Fault {
     Damaged,
     /// A key is bound to content that is not there. Repair: the key becomes a miss.
     Missing,
-    /// A sound record that the index does not lead to, so a miss. Repair: it is indexed, as a rebuild
-    /// would do; where the key is bound to something newer, it is ended.
+    /// A sound record that the index does not lead to, or to whose content it does not. Repair: the
+    /// index is [rebuilt](crate::DiskStore::rebuild); what is not the newest of its key is ended then.
     Unindexed,
     /// A slot of the index that leads to nothing. Repair: it is cleared.
     Dangling,
