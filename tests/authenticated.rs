@@ -748,3 +748,40 @@ fn two_secrets_and_none_at_once_each_find_their_own() {
         assert!(report.is_sound(), "{report:?}");
     }
 }
+
+#[test]
+fn space_that_only_another_secret_can_free_counts_in_the_budget() {
+    let dir = support::fast_dir();
+    // A roomy budget: nothing is emptied for what is removed.
+    let one = victim(dir.path());
+    for n in 0..170 {
+        put(&one, n, bytes(n, 3000));
+    }
+    let kept: Vec<Fingerprint> = (0..170).step_by(4).map(key).collect();
+    for n in (0..170).filter(|n| n % 4 != 0) {
+        one.remove(&key(n)).unwrap();
+    }
+    one.flush().unwrap();
+    let budget = 1 << 20;
+    let two = wait(
+        DiskStore::builder()
+            .byte_budget(budget)
+            .open(dir.path())
+            .unwrap(),
+    );
+    for n in 0..600 {
+        // What is left of it is used all the time, so it is not what goes.
+        if n % 5 == 0 {
+            one.touch(&kept).unwrap();
+        }
+        put(&two, n, bytes(n + 5000, 3000));
+        let lengths = files_in(dir.path(), "packs")
+            .into_iter()
+            .map(|path| path.metadata().unwrap().len());
+        let used: u64 = lengths.sum();
+        assert!(used <= budget + (64 << 10), "{used} bytes after {n}");
+    }
+    for n in (0..170).step_by(4) {
+        assert_eq!(get(&one, n), Some(bytes(n, 3000)), "{n}");
+    }
+}
