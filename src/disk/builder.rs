@@ -12,11 +12,11 @@ use super::publish::{newer, open_index, publish_index};
 use super::tmp::{self, TempFolder};
 use super::{DiskStore, lock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
 use crate::sys::real::RealFs;
 use crate::sys::{Access, FileSystem, is_network_file_system};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Payloads up to this many bytes share packs; larger ones get a file of their own.

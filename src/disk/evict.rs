@@ -20,11 +20,11 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::stats::{Eviction, EvictionReason, Tier};
+use crate::sync::Arc;
 use crate::sys::{Access, RawFile};
 use rustc_hash::FxHashSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Keys unbound under one hold of the lock.
@@ -104,7 +104,7 @@ impl Inner {
             if lease.is_some() || done {
                 return Ok(lease);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            crate::sync::sleep(Duration::from_millis(1));
         }
     }
 

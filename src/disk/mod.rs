@@ -52,6 +52,7 @@ use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
+use crate::sync::Arc;
 pub use builder::{DiskStoreBuilder, Mapping};
 use counters::Counters;
 use envelope::{Envelope, Kind};
@@ -59,7 +60,6 @@ use header::{Field, REBUILDING};
 use inner::Inner;
 use janitor::Janitor;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use builder::create_directories;

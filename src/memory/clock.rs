@@ -1,7 +1,7 @@
 //! The store's sense of time: cheap enough to stamp every hit.
 
 use super::order::Stamp;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Gives stamps: nanoseconds since the store was made.

@@ -24,6 +24,7 @@ use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::stats::{Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use budget::{Budget, Exceeded};
 use clock::{Clock, age};
 use key::Key;
@@ -31,8 +32,6 @@ use lru::{Removed, size};
 use order::Stamp;
 use shard::Shard;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 /// How many shards an eviction looks at before it chooses its victim.
 const SAMPLED_SHARDS: usize = 8;
