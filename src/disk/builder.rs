@@ -10,7 +10,7 @@ use super::lock::DirLock;
 use super::pack::Files;
 use super::publish::{newer, open_index, publish_index};
 use super::tmp::{self, TempFolder};
-use super::{DiskStore, lock};
+use super::{DiskStore, lease, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::sys::real::RealFs;
@@ -186,6 +186,7 @@ impl DiskStoreBuilder {
             _ => return create(files, limits),
         };
         tmp::sweep(&files);
+        lease::sweep(&files);
         let inner = Inner::new(files, limits, found);
         inner.pending.lock().expect(super::POISON).names = true;
         Ok(DiskStore::new(inner))
@@ -267,6 +268,7 @@ fn create(files: Files, limits: Limits) -> Result<DiskStore> {
     };
     drop(guard);
     tmp::sweep(&files);
+    lease::sweep(&files);
     let inner = Inner::new(files, limits, index);
     inner.pending.lock().expect(super::POISON).names = true;
     if copied {

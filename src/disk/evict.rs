@@ -347,11 +347,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes objects that no slot names, and what dead processes left in `tmp/`. Files in
+    /// Removes objects that no slot names, and what dead processes left in `tmp/` and `builds/`. Files in
     /// `packs/` without a pack's name are left alone.
     fn sweep(&self) -> Result<()> {
         let io = |e| self.error("sweep the directory", e);
         super::tmp::sweep(&self.files);
+        super::lease::sweep(&self.files);
         let mut orphans: Vec<Digest> = Vec::new();
         let index = self.index();
         let is_old = |digest: &Digest| {
