@@ -26,6 +26,8 @@ mod empty;
 mod envelope;
 mod evict;
 mod flush;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod header;
 mod heal;
 mod index;
