@@ -88,6 +88,8 @@ impl Inner {
             entry.namespace = namespace.id();
             self.name_on_disk(namespace);
         }
+        // So that both tiers count its age from the same moment.
+        let entry = entry.stamped_now();
         let Some(outcome) = self.or_fault(store.put(key, entry)) else {
             return;
         };

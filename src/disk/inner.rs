@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 /// Open packs that nobody asks for are dropped when there are more than this.
@@ -33,6 +33,10 @@ pub(super) struct Limits {
     pub(super) inline: u64,
     pub(super) mapping: Mapping,
     pub(super) lock_wait: Duration,
+    /// What was put longer ago is a miss.
+    pub(super) max_age: Option<Duration>,
+    /// Namespaces in which nothing was used for so long go first.
+    pub(super) idle_namespaces: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -67,12 +71,7 @@ pub(super) struct Locked<'a> {
     _guard: LockGuard<'a>,
 }
 
-pub(super) fn now() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-}
+pub(super) use crate::store::now;
 
 impl Inner {
     pub(super) fn new(files: Files, limits: Limits, index: Index) -> Self {

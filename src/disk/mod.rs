@@ -47,6 +47,7 @@ mod table;
 mod tests;
 mod tmp;
 
+use crate::artifact::Artifact;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
@@ -221,6 +222,7 @@ impl DiskStore {
             key: name_key(id),
             digest: crate::digest::Digest::of(kept),
             length: kept.len() as u64,
+            lag: 0,
             namespace: id,
             build_cost: Duration::ZERO,
         };
@@ -292,6 +294,14 @@ impl DiskStore {
     }
 }
 
+/// An artifact with what its envelope says of it.
+fn entry_of(artifact: Artifact, envelope: &Envelope) -> Entry {
+    let mut entry = Entry::from(artifact).stamped(envelope.put_at());
+    entry.namespace = envelope.namespace;
+    entry.build_cost = envelope.build_cost;
+    entry
+}
+
 /// The key under which a namespace's name is kept; no builder makes it.
 fn name_key(id: NamespaceId) -> Fingerprint {
     let mut bytes = [0; 32];
@@ -309,19 +319,15 @@ impl Store for DiskStore {
         };
         Counters::add(&counters.hits, 1);
         self.wake();
-        let mut entry = Entry::from(artifact);
-        entry.namespace = binding.envelope.namespace;
-        entry.build_cost = binding.envelope.build_cost;
-        Ok(Some(entry))
+        Ok(Some(entry_of(artifact, &binding.envelope)))
     }
 
     fn contains(&self, key: &Fingerprint) -> Result<bool> {
         let found = self.inner.bindings(&self.inner.live_index(), key);
         let found = found.map_err(|e| self.inner.error("look up a key", e))?;
-        Ok(found
-            .live
-            .iter()
-            .any(|binding| binding.envelope.kind != Kind::Namespace))
+        Ok(found.live.last().is_some_and(|newest| {
+            newest.envelope.kind != Kind::Namespace && !self.inner.is_expired(&newest.envelope)
+        }))
     }
 
     fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
@@ -333,7 +339,7 @@ impl Store for DiskStore {
             return Ok(outcome);
         }
         let length = entry.artifact.len() as u64;
-        if length > inner.limits.bytes {
+        if length > inner.limits.bytes.min(envelope::LONGEST) {
             Counters::add(&inner.counters.rejected_puts, 1);
             let rejected = PutStatus::Rejected(Rejection::TooLarge);
             return self.count_failure(self.refuse(key, entry, rejected));
