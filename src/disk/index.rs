@@ -216,7 +216,8 @@ impl Index {
         )
     }
 
-    fn totals(&self) -> io::Result<[u64; TOTALS]> {
+    /// All totals and counters, with one read.
+    pub(super) fn totals(&self) -> io::Result<[u64; TOTALS]> {
         let mut totals = [0; TOTALS];
         if let Some(map) = &self.map {
             let words = map.words().iter().skip(Field::Entries as usize);

@@ -6,10 +6,11 @@ use super::index::{Found, Index, NewIndex};
 use super::layout::{INDEX, PackNumber};
 use super::lock::{DirLock, LockGuard};
 use super::pack::{Files, OwnedPack, Pack};
+use super::life::Life;
 use super::pending::Pending;
 use super::publish::{newer, open_index};
+use super::recency::Recency;
 use super::slot::Place;
-use super::table::Position;
 use super::tmp::TempFolder;
 use super::{Mapping, counters::Counters};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +54,8 @@ pub(super) struct Inner {
     pub(super) pending: Mutex<Pending>,
     pub(super) flush_gate: Mutex<()>,
     pub(super) evict_gate: Mutex<()>,
-    pub(super) touches: Mutex<FxHashMap<Place, (Position, u64)>>,
+    pub(super) recency: Recency,
+    pub(super) life: Life,
     pub(super) tmp: TempFolder,
     pub(super) counters: Counters,
     /// The highest generation this handle gave out.
@@ -86,7 +88,8 @@ impl Inner {
             pending: Mutex::default(),
             flush_gate: Mutex::default(),
             evict_gate: Mutex::default(),
-            touches: Mutex::default(),
+            recency: Recency::default(),
+            life: Life::default(),
             tmp: TempFolder::default(),
             counters: Counters::default(),
             generation: AtomicU64::new(0),
@@ -133,13 +136,18 @@ impl Inner {
 
     /// Takes the lock, and sees to it that directory and index are there and are the ones in use.
     pub(super) fn locked(&self) -> Result<Locked<'_>> {
+        self.locked_within(self.limits.lock_wait)
+    }
+
+    /// The same, waiting so long.
+    pub(super) fn locked_within(&self, wait: Duration) -> Result<Locked<'_>> {
         if !self.is_own_process() {
             return Err(Error::new(ErrorKind::Closed, "write from a forked process")
                 .with_path(self.files.layout.root()));
         }
         let acquire = || {
             self.lock
-                .acquire(&*self.files.fs, &self.files.layout, self.limits.lock_wait)
+                .acquire(&*self.files.fs, &self.files.layout, wait)
         };
         let guard = match acquire() {
             Err(e) if e.kind() != ErrorKind::Timeout => {

@@ -31,6 +31,7 @@ mod index;
 mod inner;
 mod janitor;
 mod layout;
+mod life;
 mod lock;
 mod lookup;
 mod object;
@@ -55,6 +56,8 @@ use crate::stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
 pub use builder::{DiskStoreBuilder, Mapping};
 use counters::Counters;
+pub(crate) use life::Above;
+pub use life::DirectoryStats;
 use envelope::{Envelope, Kind};
 use header::{Field, REBUILDING};
 use inner::Inner;
@@ -177,6 +180,48 @@ impl DiskStore {
             failed_writes: pending.failed,
             ..Durability::default()
         }
+    }
+
+    /// What all processes did with the directory; one read.
+    ///
+    /// # Errors
+    ///
+    /// If the index cannot be read.
+    ///
+    /// ```
+    /// # use keepwarm::{Fingerprint, Store, StoreExt};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::open(dir.path())?;
+    /// store.put_bytes(&Fingerprint::from_bytes([1; 32]), vec![1])?;
+    /// assert_eq!(store.directory_stats()?.puts, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn directory_stats(&self) -> Result<DirectoryStats> {
+        self.inner.directory_stats()
+    }
+
+    /// Sets the counters of [`directory_stats`](Self::directory_stats) to zero, and notes when.
+    ///
+    /// What other processes counted and have not written yet comes after.
+    ///
+    /// # Errors
+    ///
+    /// If the index cannot be written.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::open(dir.path())?;
+    /// store.zero_directory_stats()?;
+    /// assert!(store.directory_stats()?.since.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn zero_directory_stats(&self) -> Result<()> {
+        self.inner.zero_life()
+    }
+
+    /// Lets a tier above count what the directory was not asked for.
+    pub(crate) fn count_above(&self, source: impl Fn() -> Above + Send + Sync + 'static) {
+        self.inner.count_above(Box::new(source));
     }
 
     /// Whether the index was lost and is being rebuilt: until that is done, some of what is in the
@@ -374,6 +419,10 @@ impl Store for DiskStore {
     }
 
     fn flush(&self) -> Result<()> {
+        // Hints, which the sync of the index then covers.
+        if self.inner.is_own_process() && self.inner.write_touches().is_ok() {
+            self.inner.tell_life().ok();
+        }
         self.inner.flush()
     }
 
@@ -416,6 +465,7 @@ impl Drop for DiskStore {
         self.janitor.stop();
         // Hints only; what was put is on disk already.
         self.inner.write_touches().ok();
+        self.inner.tell_life().ok();
         self.inner.release_packs(Duration::ZERO);
         self.inner.tmp.remove(&self.inner.files);
     }
