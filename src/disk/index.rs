@@ -10,6 +10,7 @@ use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, HeapTable, Position};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Meta, RawFile};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -285,8 +286,17 @@ impl Index {
     }
 
     /// Calls `each` for every slot in use.
-    pub(super) fn for_each(&self, mut each: impl FnMut(Position, Slot)) -> io::Result<()> {
-        for bucket in 0..self.constants.buckets {
+    pub(super) fn for_each(&self, each: impl FnMut(Position, Slot)) -> io::Result<()> {
+        self.for_each_in(0..self.constants.buckets, each)
+    }
+
+    /// Calls `each` for every slot in use of some buckets.
+    pub(super) fn for_each_in(
+        &self,
+        buckets: Range<u64>,
+        mut each: impl FnMut(Position, Slot),
+    ) -> io::Result<()> {
+        for bucket in buckets {
             self.with_bucket(bucket, |words| {
                 for (slot, content) in words.slots() {
                     each(Position { bucket, slot }, content);
