@@ -74,8 +74,8 @@ pub use artifact::Artifact;
 pub use cache::{Cache, CacheBuilder, EvictionReport, Namespace, Stats, default_path};
 pub use digest::Digest;
 pub use disk::{
-    DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Mapping, NamespaceInfo,
-    StoredAs,
+    DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Mapping, Mark, NamespaceInfo,
+    Prune, PruneReason, PruneReport, Pruned, StoredAs,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};

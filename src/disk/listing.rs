@@ -186,6 +186,8 @@ impl Entries<'_> {
         self.index
             .for_each_in(self.bucket..end, |at, slot| slots.push((at, slot)))?;
         self.bucket = end;
+        // In the order in which they were written, so that a pack is looked at once.
+        slots.sort_unstable_by_key(|(_, slot)| slot.place);
         let mut found = Vec::new();
         for (at, slot) in slots {
             if slot.kind != SlotKind::Key || slot.content == 0 {
