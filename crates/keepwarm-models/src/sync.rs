@@ -59,7 +59,9 @@ type Clock = Vec<u32>;
 /// Whether what was done at `then` happened before `now`.
 fn is_before(then: &Clock, now: &Clock) -> bool {
     let step = |thread| now.get(thread).copied().unwrap_or(0);
-    then.iter().enumerate().all(|(thread, at)| *at <= step(thread))
+    then.iter()
+        .enumerate()
+        .all(|(thread, at)| *at <= step(thread))
 }
 
 /// A word of the index: stored by a simulated `pwrite`, loaded `Relaxed` from a mapping.

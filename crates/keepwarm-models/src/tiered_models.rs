@@ -3,8 +3,8 @@
 #![allow(clippy::missing_panics_doc, reason = "that is how a model says no")]
 
 use crate::{
-    Displaced, Entry, Fingerprint, PutOutcome, PutStatus, Result, Store, StoreStats, Thread, Tiered,
-    WritePolicy, at_once,
+    Displaced, Entry, Fingerprint, PutOutcome, PutStatus, Result, Store, StoreStats, Thread,
+    Tiered, WritePolicy, at_once,
 };
 use shuttle::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use shuttle::sync::{Arc, Condvar, Mutex};
@@ -110,8 +110,7 @@ fn newest_wins(policy: WritePolicy, displace: bool) {
     let model = only_below(policy);
     let seen = Arc::new(AtomicU8::new(0));
     let (writer, other) = (Arc::clone(&model), Arc::clone(&model));
-    let mut threads: Vec<Thread> =
-        vec![Box::new(move || (2..4).for_each(|n| put(&writer, 1, n)))];
+    let mut threads: Vec<Thread> = vec![Box::new(move || (2..4).for_each(|n| put(&writer, 1, n)))];
     if displace {
         threads.push(Box::new(move || put(&other, 2, 1)));
     }
