@@ -40,6 +40,10 @@ impl<T> OnceLock<T> {
         self.value.get()
     }
 
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        self.value.set(value)
+    }
+
     pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
         if let Some(value) = self.value.get() {
             return value;
