@@ -17,8 +17,8 @@ use super::rebuild::{content_slot, raise_generation};
 use super::slot::{Place, Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::sync::Arc;
 use std::io;
-use std::sync::Arc;
 
 const POISON: &str = "the lock of keepwarm's key ids is poisoned: a thread panicked under it";
 /// Key ids that are remembered; then all are read again.

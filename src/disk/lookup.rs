@@ -11,14 +11,14 @@ use super::object::{self, Loaded};
 use super::pack::Pack;
 use super::slot::{Place, Slot, SlotKind};
 use super::table::Position;
-use super::trust::Trust;
+use super::verified::Verified;
 use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
+use crate::store::{is_past, now};
+use crate::sync::{Arc, Ordering};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A handle that only misses looks at the index's path this often, to see that it was replaced.
@@ -190,6 +190,12 @@ impl Inner {
         Ok(None)
     }
 
+    /// Whether an entry is older than entries may be.
+    pub(super) fn is_expired(&self, envelope: &Envelope) -> bool {
+        let limit = self.limits.max_age;
+        limit.is_some_and(|age| is_past(envelope.put_at(), age, now()))
+    }
+
     fn is_time_to_look(&self) -> bool {
         let now = self.born.elapsed();
         let last = Duration::from_millis(self.looked.load(Ordering::Relaxed));
@@ -210,6 +216,9 @@ impl Inner {
                 Look::Gone
             });
         };
+        if self.is_expired(&binding.envelope) {
+            return Ok(Look::Nothing);
+        }
         Ok(match self.load(index, &binding)? {
             Content::Artifact(artifact) => Look::Found(artifact, binding),
             Content::Gone => Look::Gone,
@@ -219,7 +228,7 @@ impl Inner {
 
     /// The content of a binding, verified as often as the settings ask for.
     pub(super) fn load(&self, index: &Index, binding: &Binding) -> io::Result<Content> {
-        self.load_unless(index, binding, Some(&self.trust))
+        self.load_unless(index, binding, Some(&self.verified))
     }
 
     /// The content of a binding, verified now: for who decides what is damaged.
@@ -231,7 +240,7 @@ impl Inner {
         &self,
         index: &Index,
         binding: &Binding,
-        trust: Option<&Trust>,
+        verified: Option<&Verified>,
     ) -> io::Result<Content> {
         let Envelope {
             kind,
@@ -245,7 +254,7 @@ impl Inner {
             Kind::Object => {
                 let map = self.limits.mapping == Mapping::Large;
                 let wanted = (&digest, length);
-                return Ok(match object::load(&self.files, wanted, map, trust)? {
+                return Ok(match object::load(&self.files, wanted, map, verified)? {
                     Loaded::Artifact(artifact) => Content::Artifact(artifact),
                     Loaded::Gone => Content::Gone,
                     Loaded::Corrupt => Content::Corrupt,
@@ -261,14 +270,14 @@ impl Inner {
                 _ => return Ok(Content::Gone),
             },
         };
-        let is_known = trust.is_some_and(|trust| trust.has_payload(&pack, offset));
+        let is_known = verified.is_some_and(|verified| verified.has_payload(&pack, offset));
         let hashed = (!is_known).then_some(digest);
         let Some(bytes) = pack.payload(offset, length, hashed.as_ref())? else {
             pack.set_verified(offset, false);
             return Ok(Content::Corrupt);
         };
-        if let (Some(trust), false) = (trust, is_known) {
-            trust.note_payload(&pack, offset);
+        if let (Some(verified), false) = (verified, is_known) {
+            verified.note_payload(&pack, offset);
         }
         Ok(Content::Artifact(Artifact::from_heap(bytes, hashed, None)))
     }

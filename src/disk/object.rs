@@ -6,12 +6,12 @@
 use super::layout::Layout;
 use super::pack::{Files, is_absent};
 use super::tmp::TempFolder;
-use super::trust::Trust;
+use super::verified::Verified;
 use crate::artifact::Artifact;
 use crate::digest::Digest;
+use crate::sync::Arc;
 use crate::sys::{Access, Meta, RawFile};
 use std::io;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 /// From this length on, in bytes, an object is mapped rather than read.
@@ -64,12 +64,12 @@ pub(super) fn exists(files: &Files, digest: &Digest) -> io::Result<bool> {
     }
 }
 
-/// Loads an object of `length` bytes and verifies it, unless `trust` knows that it is whole.
+/// Loads an object of `length` bytes and verifies it, unless `verified` knows that it is whole.
 pub(super) fn load(
     files: &Files,
     (digest, length): (&Digest, u64),
     map: bool,
-    trust: Option<&Trust>,
+    verified: Option<&Verified>,
 ) -> io::Result<Loaded> {
     let begun = SystemTime::now();
     let Some(file) = open(files, digest)? else {
@@ -87,15 +87,15 @@ pub(super) fn load(
     if meta.id.len != length {
         return Ok(Loaded::Corrupt);
     }
-    let is_known = trust.is_some_and(|trust| trust.has_object(files, &meta, digest));
+    let is_known = verified.is_some_and(|verified| verified.has_object(files, &meta, digest));
     // Only what was hashed on this load is known to have the digest.
     let hashed = (!is_known).then_some(*digest);
     // Where others may mean harm, the file is not handed out: they may write to it afterwards.
     let is_private = !files.check.is_secret();
     let place = is_private.then(|| (files.layout.object(digest), meta.id));
     let note = || {
-        if let (Some(trust), false) = (trust, is_known) {
-            trust.note_object(files, (&meta, digest), begun);
+        if let (Some(verified), false) = (verified, is_known) {
+            verified.note_object(files, (&meta, digest), begun);
         }
     };
     if map && length >= MAP_FROM {

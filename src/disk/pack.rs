@@ -10,11 +10,10 @@ use super::envelope::{
 use super::layout::{Layout, PackNumber};
 use super::slot::Place;
 use crate::digest::Digest;
+use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileSystem, Meta, RawFile};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
 const STEP: usize = 16 << 10;
@@ -122,7 +121,7 @@ impl Pack {
             file,
             map,
             seen: AtomicU64::new(len),
-            verified: OnceLock::new(),
+            verified: OnceLock::default(),
         })))
     }
 

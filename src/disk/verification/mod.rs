@@ -17,12 +17,12 @@ use super::pack::is_absent;
 use super::survey::Survey;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
+use crate::sync::Ordering;
 pub use report::{Fault, Finding, VerificationReport};
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What cannot be locked is looked at again after this.
@@ -258,7 +258,7 @@ impl<'a> Walk<'a> {
     fn settle(&self) -> Option<Locked<'a>> {
         let locked = self.inner.locked().ok();
         if locked.is_none() {
-            std::thread::sleep(PAUSE);
+            crate::sync::sleep(PAUSE);
         }
         locked
     }
@@ -297,7 +297,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             last = Some(off);
-            std::thread::sleep(PAUSE);
+            crate::sync::sleep(PAUSE);
         }
         if self.repair {
             self.inner.recount()?;

@@ -13,8 +13,8 @@ use crate::disk::pack::{Pack, Record};
 use crate::disk::slot::{Place, SlotKind};
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
+use crate::sync::Arc;
 use std::io;
-use std::sync::Arc;
 
 /// Keys of one content that are named; more are left to the next run.
 const USERS: usize = 4096;
@@ -60,7 +60,7 @@ impl Walk<'_> {
 
     fn no_pack(&mut self, number: PackNumber) -> Result<()> {
         // It may be about to get its header, or have been unlinked.
-        std::thread::sleep(PAUSE);
+        crate::sync::sleep(PAUSE);
         let path = self.inner.files.layout.pack(number);
         if !matches!(Pack::open(&self.inner.files, number), Ok(None))
             || self.inner.files.fs.stat(&path).is_err()

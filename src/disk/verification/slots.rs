@@ -8,8 +8,8 @@ use crate::disk::inner::Inner;
 use crate::disk::slot::{Slot, SlotKind};
 use crate::disk::table::{Position, SLOTS};
 use crate::error::Result;
+use crate::sync::Arc;
 use std::io;
-use std::sync::Arc;
 
 /// Slots looked at again under one hold of the lock.
 const BATCH: usize = 256;

@@ -9,10 +9,10 @@
 use super::envelope::CheckKey;
 use super::pack::{Files, Pack};
 use crate::digest::Digest;
+use crate::sync::{Arc, Mutex, OnceLock};
 use crate::sys::{Access, Meta, RawFile, boot_id};
 use rustc_hash::FxHashSet;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Objects that a handle remembers; when there are more, all are forgotten.
@@ -61,7 +61,7 @@ type Stamp = [u8; 16];
 
 /// What this handle knows to be whole.
 #[derive(Debug)]
-pub(super) struct Trust {
+pub(super) struct Verified {
     policy: Verify,
     key: [u8; 32],
     /// Which start of the machine this is; empty where nothing outlives the handle.
@@ -73,7 +73,7 @@ pub(super) struct Trust {
     process: u32,
 }
 
-impl Trust {
+impl Verified {
     pub(super) fn new(policy: Verify, check: &CheckKey) -> Self {
         let boot = match policy {
             Verify::OncePerBoot => boot_id().unwrap_or_default(),
@@ -84,7 +84,7 @@ impl Trust {
             key: check.stamp_key(),
             boot,
             objects: Mutex::default(),
-            file: OnceLock::new(),
+            file: OnceLock::default(),
             process: std::process::id(),
         }
     }
