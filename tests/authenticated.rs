@@ -603,8 +603,7 @@ fn an_object_that_two_secrets_share_stays_as_long_as_one_needs_it() {
     put(&one, 1, large.clone());
     put(&two, 1, large.clone());
     assert_eq!(files_in(dir.path(), "objects").len(), 1);
-    for gone in [&one, &two] {
-        let left = if std::ptr::eq(gone, &one) { &two } else { &one };
+    for (gone, left) in [(&one, &two), (&two, &one)] {
         gone.remove(&key(1)).unwrap();
         // More garbage than it takes for a pass to be worth it.
         for n in 0..40 {

@@ -510,7 +510,7 @@ fn what_may_not_be_read_is_reported_and_left_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let (dir, store) = populated();
     let (object, _) = find(dir.path(), "objects", &content(8, 300_000)[..64]);
-    fs::set_permissions(&object, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&object, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&object).is_ok() {
         println!("!!! SKIPPED: this user may read everything");
         return;

@@ -77,7 +77,7 @@ fn damage(dir: &Path, n: u64, len: usize) {
     let (path, at) = place(dir, n, len);
     let byte = content(n, len)[len - 1] ^ 1;
     in_place(&path, |file| {
-        support::write_at(file, &[byte], at + len as u64 - 1)
+        support::write_at(file, &[byte], at + len as u64 - 1);
     });
 }
 
@@ -129,13 +129,12 @@ fn damage_is_not_served_and_heals_under_every_policy_that_looks() {
 #[test]
 fn a_wrong_length_is_found_under_every_policy() {
     for policy in POLICIES {
-        for change in [-1_i64, 1] {
+        for change in [-1, 1] {
             let dir = populated();
-            for (n, len) in [(4, 70_000), (5, 400_000)] {
-                let (path, _) = place(dir.path(), n, len);
+            for (n, len) in [(4, 70_000_u64), (5, 400_000)] {
+                let (path, _) = place(dir.path(), n, usize::try_from(len).unwrap());
                 in_place(&path, |file| {
-                    file.set_len(u64::try_from(len as i64 + change).unwrap())
-                        .unwrap();
+                    file.set_len(len.saturating_add_signed(change)).unwrap();
                 });
             }
             let store = open(dir.path(), policy);
@@ -160,7 +159,7 @@ fn damaged_envelopes_are_no_answer_under_any_policy() {
             for (i, at) in envelopes.enumerate() {
                 let offset = at + [20, 60, 81, 110][i % 4];
                 in_place(&path, |file| {
-                    support::write_at(file, &[pack[offset] ^ 1], offset as u64)
+                    support::write_at(file, &[pack[offset] ^ 1], offset as u64);
                 });
             }
         }

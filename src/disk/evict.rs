@@ -317,9 +317,11 @@ impl Inner {
                 // The table was grown: the positions are those of another one. Next pass.
                 return Ok(());
             }
-            let keys = match batch.iter().any(|(_, slot)| slot.content == 1) {
-                true => self.all_key_ids().map_err(io)?,
-                false => Vec::new(),
+            let is_object = |(_, slot): &(Position, Slot)| slot.content == 1;
+            let keys = if batch.iter().any(is_object) {
+                self.all_key_ids().map_err(io)?
+            } else {
+                Vec::new()
             };
             let mut dead: FxHashSet<u32> = batch.iter().map(|(_, slot)| tag(slot)).collect();
             let bound_again = |_, slot: Slot| {

@@ -57,9 +57,7 @@ impl Inner {
         let Envelope { kind, digest, .. } = binding.envelope;
         if let Some(content) = self.content(index, &digest)? {
             if kind != Kind::Inline || content.slot.place == binding.slot.place {
-                content
-                    .pack
-                    .set_verified(content.slot.place.offset(), false);
+                content.pack.verified.forget(content.slot.place.offset());
                 index.vacate(content.at, &content.slot, false)?;
                 if content.slot.content == 1 {
                     index.subtract(Field::DiskBytes, content.slot.allocated.bytes())?;
@@ -78,7 +76,7 @@ impl Inner {
         let unbinds = others.iter().all(|other| other.at == binding.at);
         binding.pack.mark_dead(binding.slot.place.offset())?;
         let place = binding.slot.place;
-        binding.pack.set_verified(place.offset(), false);
+        binding.pack.verified.forget(place.offset());
         self.pending.lock().expect(POISON).add_pack(&binding.pack);
         index.vacate(binding.at, &binding.slot, unbinds)
     }

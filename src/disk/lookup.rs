@@ -273,7 +273,7 @@ impl Inner {
         let is_known = verified.is_some_and(|verified| verified.has_payload(&pack, offset));
         let hashed = (!is_known).then_some(digest);
         let Some(bytes) = pack.payload(offset, length, hashed.as_ref())? else {
-            pack.set_verified(offset, false);
+            pack.verified.forget(offset);
             return Ok(Content::Corrupt);
         };
         if let (Some(verified), false) = (verified, is_known) {

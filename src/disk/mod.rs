@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `layout` | all path names |
 //! | `envelope`, `slot`, `header`, `table` | all byte layouts, pure |
-//! | `pack`, `object`, `index`, `tmp`, `lock` | one kind of file each |
+//! | `pack` (`walk`), `object`, `index`, `tmp`, `lock` | one kind of file each |
 //! | `lease` | who builds a key, of all processes |
 //! | `inner`, `publish` | the state behind a handle, the lock and the index in use |
 //! | `lookup`, `heal`, `recency` | a get, what it found damaged, what it used |
@@ -61,6 +61,7 @@ mod tests;
 mod tmp;
 mod verification;
 mod verified;
+mod walk;
 
 use crate::artifact::Artifact;
 use crate::error::Result;

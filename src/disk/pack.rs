@@ -9,8 +9,9 @@ use super::envelope::{
 };
 use super::layout::{Layout, PackNumber};
 use super::slot::Place;
+use super::verified::Places;
 use crate::digest::Digest;
-use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
+use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileSystem, Meta, RawFile};
 use std::io;
@@ -29,19 +30,8 @@ pub(super) struct Pack {
     map: Option<SharedMap>,
     /// A length that `fstat` has seen.
     seen: AtomicU64,
-    /// A bit for each place whose payload was verified through this handle; made when the first
-    /// one is noted.
-    verified: OnceLock<Box<[AtomicU64]>>,
-}
-
-/// A record of a pack.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Record {
-    pub(super) offset: u64,
-    pub(super) envelope: Envelope,
-    pub(super) live: bool,
-    /// Where the next one may begin.
-    pub(super) next: u64,
+    /// Where payloads were verified through this handle.
+    pub(super) verified: Places,
 }
 
 /// What the files of a directory are opened with.
@@ -121,7 +111,7 @@ impl Pack {
             file,
             map,
             seen: AtomicU64::new(len),
-            verified: OnceLock::default(),
+            verified: Places::default(),
         })))
     }
 
@@ -215,41 +205,6 @@ impl Pack {
         Ok(envelope::may_start(&bytes))
     }
 
-    fn verified_bit(offset: u64) -> (usize, u64) {
-        let bit = offset / ALIGN;
-        (
-            usize::try_from(bit / 64).unwrap_or(usize::MAX),
-            1 << (bit % 64),
-        )
-    }
-
-    /// Whether the payload of the envelope at `offset` was verified through this handle.
-    pub(super) fn is_verified(&self, offset: u64) -> bool {
-        let (word, bit) = Self::verified_bit(offset);
-        let words = self.verified.get().and_then(|words| words.get(word));
-        words.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
-    }
-
-    /// Notes whether the payload of the envelope at `offset` is known to be whole.
-    pub(super) fn set_verified(&self, offset: u64, is_whole: bool) {
-        let (word, bit) = Self::verified_bit(offset);
-        if !is_whole {
-            if let Some(word) = self.verified.get().and_then(|words| words.get(word)) {
-                word.fetch_and(!bit, Ordering::Relaxed);
-            }
-            return;
-        }
-        let words = self.verified.get_or_init(|| {
-            let words = usize::try_from(MAX_PACK / ALIGN / 64).unwrap_or(0);
-            std::iter::repeat_with(AtomicU64::default)
-                .take(words)
-                .collect()
-        });
-        if let Some(word) = words.get(word) {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
-    }
-
     /// A copy of the payload of the envelope at `offset`; with a digest, `None` unless that is its.
     pub(super) fn payload(
         &self,
@@ -310,61 +265,6 @@ impl Pack {
 
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync()
-    }
-
-    /// Every valid envelope with its offset and whether it is live, resynchronising after torn ones;
-    /// hints in a pack under another key.
-    pub(super) fn walk(
-        &self,
-        check: &CheckKey,
-        mut each: impl FnMut(u64, Envelope, bool),
-    ) -> io::Result<()> {
-        let (mut from, len) = (0, self.len()?);
-        while let Some(record) = self.next_record(check, from, len)? {
-            each(record.offset, record.envelope, record.live);
-            from = record.next;
-        }
-        Ok(())
-    }
-
-    /// The first record at or after `from` in the first `len` bytes; as [`walk`](Self::walk) finds it.
-    pub(super) fn next_record(
-        &self,
-        check: &CheckKey,
-        from: u64,
-        len: u64,
-    ) -> io::Result<Option<Record>> {
-        let len = len.min(MAX_PACK);
-        let mut offset = from.max(PACK_HEADER as u64);
-        while offset + SIZE as u64 <= len {
-            let found = if self.may_start(offset)? {
-                self.envelope_or_hint(check, offset)?
-            } else {
-                None
-            };
-            let Some((envelope, live)) = found else {
-                offset += ALIGN;
-                continue;
-            };
-            let next =
-                offset + envelope::record_len(envelope.kind, envelope.length).unwrap_or(ALIGN);
-            // The padding of the last record may be missing, its payload may not.
-            let payload = if envelope.kind.carries_payload() {
-                envelope.length
-            } else {
-                0
-            };
-            if offset + SIZE as u64 + payload <= len {
-                return Ok(Some(Record {
-                    offset,
-                    envelope,
-                    live,
-                    next,
-                }));
-            }
-            offset = next;
-        }
-        Ok(None)
     }
 
     /// Whether the payload of the envelope at `offset` has the digest; nothing is allocated.

@@ -129,10 +129,13 @@ impl Inner {
     ) -> Result<bool> {
         let io = |e| self.error("read a pack", e);
         let mut found = Vec::new();
-        pack.walk(self.check(), |offset, envelope, live| {
-            found.push((offset, envelope, live));
-        })
-        .map_err(io)?;
+        let gather = |offset, envelope, live| found.push((offset, envelope, live));
+        let walked = if pack.key_id == self.check().id() {
+            pack.walk(self.check(), gather)
+        } else {
+            pack.walk_hints(gather)
+        };
+        walked.map_err(io)?;
         for batch in found.chunks(BATCH) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);

@@ -6,10 +6,10 @@
 //! bytes in it, from the one that was verified. Stamps live as long as the process, or in the file
 //! `verified` as long as the machine is not started again.
 
-use super::envelope::CheckKey;
+use super::envelope::{ALIGN, CheckKey, MAX_PACK};
 use super::pack::{Files, Pack};
 use crate::digest::Digest;
-use crate::sync::{Arc, Mutex, OnceLock};
+use crate::sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering};
 use crate::sys::{Access, Meta, RawFile, boot_id};
 use rustc_hash::FxHashSet;
 use std::io;
@@ -57,6 +57,48 @@ pub enum Verify {
     Never,
 }
 
+/// The places in an open pack whose payloads were verified: a bit each, made when the first one is
+/// noted.
+#[derive(Debug, Default)]
+pub(super) struct Places(OnceLock<Box<[AtomicU64]>>);
+
+impl Places {
+    fn bit(offset: u64) -> (usize, u64) {
+        let bit = offset / ALIGN;
+        (
+            usize::try_from(bit / 64).unwrap_or(usize::MAX),
+            1 << (bit % 64),
+        )
+    }
+
+    fn has(&self, offset: u64) -> bool {
+        let (word, bit) = Self::bit(offset);
+        let words = self.0.get().and_then(|words| words.get(word));
+        words.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+    }
+
+    fn note(&self, offset: u64) {
+        let (word, bit) = Self::bit(offset);
+        let words = self.0.get_or_init(|| {
+            let words = usize::try_from(MAX_PACK / ALIGN / 64).unwrap_or(0);
+            std::iter::repeat_with(AtomicU64::default)
+                .take(words)
+                .collect()
+        });
+        if let Some(word) = words.get(word) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// What is at a place is not known to be whole any more.
+    pub(super) fn forget(&self, offset: u64) {
+        let (word, bit) = Self::bit(offset);
+        if let Some(word) = self.0.get().and_then(|words| words.get(word)) {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+}
+
 type Stamp = [u8; 16];
 
 /// What this handle knows to be whole.
@@ -95,13 +137,13 @@ impl Verified {
 
     /// Whether the payload at `offset` of an open pack may be served without being hashed.
     pub(super) fn has_payload(&self, pack: &Pack, offset: u64) -> bool {
-        self.policy == Verify::Never || (self.remembers() && pack.is_verified(offset))
+        self.policy == Verify::Never || (self.remembers() && pack.verified.has(offset))
     }
 
     /// The payload at `offset` was hashed and is whole.
     pub(super) fn note_payload(&self, pack: &Pack, offset: u64) {
         if self.remembers() {
-            pack.set_verified(offset, true);
+            pack.verified.note(offset);
         }
     }
 
@@ -185,8 +227,13 @@ impl Verified {
         }
         let open = || -> io::Result<Arc<dyn RawFile>> {
             let path = files.layout.verified();
-            let created = files.fs.open(&path, Access::Create);
-            created.or_else(|_| files.fs.open(&path, Access::Read))
+            if self.process == std::process::id() {
+                // What may not be written, such as a read-only directory, may still be read.
+                if let Ok(file) = files.fs.open(&path, Access::Create) {
+                    return Ok(file);
+                }
+            }
+            files.fs.open(&path, Access::Read)
         };
         self.file.get_or_init(|| open().ok()).as_ref()
     }

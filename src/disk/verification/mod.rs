@@ -178,6 +178,8 @@ impl<'a> Verification<'a> {
     }
 }
 
+type Step<'a> = fn(&mut Walk<'a>) -> Result<()>;
+
 /// The state of a walk.
 struct Walk<'a> {
     inner: &'a Inner,
@@ -213,7 +215,6 @@ impl<'a> Walk<'a> {
         self.report.index_changed = index.has_flag(REBUILDING);
         self.progress.entries_total = index.field(Field::Entries);
         self.progress.bytes_total = index.field(Field::DiskBytes);
-        type Step<'a> = fn(&mut Walk<'a>) -> Result<()>;
         let steps: [Step<'a>; 5] = [
             Self::packs,
             Self::objects,
