@@ -36,6 +36,8 @@
 //! | know what is safe from a kill or a power cut | [`Cache::durability`], [`Cache::flush`] |
 //! | know what the cache did | [`Cache::stats`], [`Cache::eviction_reports`] |
 //! | use one tier alone, or put a store of your own behind another | [`Store`], [`MemoryStore`], [`DiskStore`], [`Tiered`] |
+//! | keep whoever may write to the directory from forging what you execute | [`CacheBuilder::authenticate`] |
+//! | hash less often, or look at everything at once | [`Verify`], [`DiskStore::verification`] |
 //! | know what can go wrong with mapped files | [`Artifact`], [`Mapping`] |
 //!
 //! `docs/` in the repository has the design and its invariants (`design.md`), every byte on disk

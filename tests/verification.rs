@@ -245,6 +245,22 @@ fn damage_is_found_and_repaired_under_every_policy() {
 }
 
 #[test]
+fn a_damaged_name_of_a_namespace_is_found_and_repaired() {
+    let (dir, store) = populated();
+    let id = store.register_namespace("a driver of some kind").unwrap();
+    store.flush().unwrap();
+    expect(&verify(&store, false), &[]);
+    let (pack, at) = find(dir.path(), "packs", b"a driver of some kind");
+    edit(&pack, |bytes| bytes[at] ^= 1);
+    expect(&verify(&store, false), &[(Fault::Damaged, 1)]);
+    expect(&verify(&store, true), &[(Fault::Damaged, 1)]);
+    assert_eq!(store.namespace_name(id).unwrap(), None);
+    store.register_namespace("a driver of some kind").unwrap();
+    assert!(store.namespace_name(id).unwrap().is_some());
+    repair_and_check(dir.path(), store, &[]);
+}
+
+#[test]
 fn a_lost_object_is_missing_for_each_of_its_keys() {
     let (dir, store) = populated();
     let (object, _) = find(dir.path(), "objects", &content(6, 70_000)[..64]);

@@ -3,6 +3,7 @@
 use super::{Fault, Walk};
 use crate::digest::Digest;
 use crate::disk::counters::Counters;
+use crate::disk::envelope::KeyId;
 use crate::disk::evict::ORPHAN_AGE;
 use crate::disk::header::{Field, REBUILDING};
 use crate::disk::inner::Inner;
@@ -21,6 +22,7 @@ impl Walk<'_> {
     /// Hashes every object.
     pub(super) fn objects(&mut self) -> Result<()> {
         let folder = self.inner.files.layout.objects();
+        let keys = self.inner.all_key_ids().map_err(|e| self.error(e))?;
         for dir in self.names(&folder)? {
             let path = folder.join(&dir);
             if !Layout::is_object_dir(&dir) {
@@ -28,7 +30,7 @@ impl Walk<'_> {
                 continue;
             }
             for name in self.names(&path)? {
-                self.named_object(&dir, &name)?;
+                self.named_object(&dir, &name, &keys)?;
                 if self.report.cancelled {
                     return Ok(());
                 }
@@ -37,7 +39,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn named_object(&mut self, dir: &OsStr, name: &OsStr) -> Result<()> {
+    fn named_object(&mut self, dir: &OsStr, name: &OsStr, keys: &[KeyId]) -> Result<()> {
         let Some(digest) = Layout::object_digest(dir, name) else {
             let path = self.inner.files.layout.objects().join(dir).join(name);
             self.find(Fault::Foreign, None, path, false);
@@ -62,7 +64,7 @@ impl Walk<'_> {
                 Ok(Seen::Gone) => return Ok(()),
                 Ok(Seen::Whole(length)) => {
                     self.report.bytes = self.report.bytes.saturating_add(length);
-                    return self.orphan(&digest);
+                    return self.orphan(&digest, keys);
                 }
                 // Another one took its place since the last look: that one counts.
                 Ok(Seen::Damaged(meta)) if last.is_none_or(|last| !last.is_unchanged(&meta)) => {
@@ -97,14 +99,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn orphan(&mut self, digest: &Digest) -> Result<()> {
-        if !self.is_orphan(digest).map_err(|e| self.error(e))? {
+    fn orphan(&mut self, digest: &Digest, keys: &[KeyId]) -> Result<()> {
+        if !self.is_orphan(digest, keys).map_err(|e| self.error(e))? {
             return Ok(());
         }
         let locked = self.settle();
-        if self.inner.refresh().has_flag(REBUILDING)
-            || !self.is_orphan(digest).map_err(|e| self.error(e))?
-        {
+        // Somebody may have brought another secret meanwhile.
+        let keys = self.inner.all_key_ids().map_err(|e| self.error(e))?;
+        let is_still = self.is_orphan(digest, &keys).map_err(|e| self.error(e))?;
+        if !is_still || self.inner.refresh().has_flag(REBUILDING) {
             return Ok(());
         }
         let mut repaired = false;
@@ -118,10 +121,9 @@ impl Walk<'_> {
     }
 
     /// Whether nothing names an object, and nobody can be about to.
-    fn is_orphan(&self, digest: &Digest) -> io::Result<bool> {
-        let keys = self.inner.all_key_ids()?;
+    fn is_orphan(&self, digest: &Digest, keys: &[KeyId]) -> io::Result<bool> {
         let index = self.inner.index();
-        if Inner::is_object_named(&index, digest, &keys)? {
+        if Inner::is_object_named(&index, digest, keys)? {
             return Ok(false);
         }
         let meta = self

@@ -145,8 +145,18 @@ impl Walk<'_> {
         }
         let index = self.inner.live_index();
         if still && !knows(&index, &envelope.key, place)? {
-            let repaired = self.repair && self.inner.end_unindexed(pack, place, record)?;
+            let is_unknown = |index: &Index| Ok(!knows(index, &envelope.key, place)?);
+            let repaired = self.repair && self.inner.end(pack, (place, record), is_unknown)?;
             self.find(Fault::Damaged, Some(envelope.key), path.clone(), repaired);
+        }
+        if still && envelope.kind == Kind::Namespace {
+            let is_damaged = |_: &Index| {
+                let whole = pack.is_whole(record.offset, envelope.length, &envelope.digest)?;
+                Ok(!whole)
+            };
+            let repaired = self.repair && self.inner.end(pack, (place, record), is_damaged)?;
+            self.find(Fault::Damaged, Some(envelope.key), path, repaired);
+            return Ok(());
         }
         // Those who share it, and the record's own key.
         let content = self.inner.content(&index, &envelope.digest)?;
@@ -196,7 +206,10 @@ impl Walk<'_> {
             }
         }
         if held == Held::Nowhere {
-            let repaired = self.repair && self.inner.end_missing(pack, place, record)?;
+            let is_missing = |index: &Index| {
+                Ok(self.inner.has_content(index, &record.envelope)? == Held::Nowhere)
+            };
+            let repaired = self.repair && self.inner.end(pack, (place, record), is_missing)?;
             self.find(Fault::Missing, Some(key), path, repaired);
         } else {
             self.find(Fault::Unindexed, Some(key), path, false);
@@ -275,32 +288,29 @@ impl Inner {
         })
     }
 
-    /// Ends a binding whose content is not there; tells whether it did.
-    fn end_missing(&self, pack: &Arc<Pack>, place: Place, record: &Record) -> Result<bool> {
-        let io = |e| self.error("retire a binding without content", e);
+    /// Ends a record, and clears its slot if there is one, if it still is what it should not be;
+    /// tells whether it did.
+    fn end(
+        &self,
+        pack: &Arc<Pack>,
+        (place, record): (Place, &Record),
+        is_wrong: impl Fn(&Index) -> io::Result<bool>,
+    ) -> Result<bool> {
+        let io = |e| self.error("end a record that is damaged or without content", e);
         let locked = self.locked()?;
         let index = &locked.index;
-        if self.has_content(index, &record.envelope).map_err(io)? != Held::Nowhere
-            || !self.is_still(pack, record).map_err(io)?
-        {
+        if !is_wrong(index).map_err(io)? || !self.is_still(pack, record).map_err(io)? {
             return Ok(false);
         }
         let found = self.bindings(index, &record.envelope.key).map_err(io)?.live;
-        match found.iter().find(|binding| binding.slot.place == place) {
-            Some(binding) => self.drop_binding(index, binding).map_err(io)?,
-            None => self.end_record(pack, record).map_err(io)?,
+        if let Some(binding) = found.iter().find(|binding| binding.slot.place == place) {
+            self.drop_binding(index, binding).map_err(io)?;
+        } else {
+            pack.mark_dead(record.offset).map_err(io)?;
+            let mut pending = self.pending.lock().expect(crate::disk::POISON);
+            pending.add_pack(pack);
         }
         Ok(true)
-    }
-
-    /// Ends a record that no slot leads to.
-    fn end_record(&self, pack: &Arc<Pack>, record: &Record) -> io::Result<()> {
-        pack.mark_dead(record.offset)?;
-        self.pending
-            .lock()
-            .expect(crate::disk::POISON)
-            .add_pack(pack);
-        Ok(())
     }
 
     /// The bindings of ours to a content.
@@ -346,19 +356,5 @@ impl Inner {
             self.drop_binding(index, binding).map_err(io)?;
         }
         Ok(index.get(binding.at).map_err(io)? != Some(binding.slot))
-    }
-
-    /// Ends a live record that no slot leads to; tells whether it did.
-    fn end_unindexed(&self, pack: &Arc<Pack>, place: Place, record: &Record) -> Result<bool> {
-        let io = |e| self.error("retire a damaged record", e);
-        let locked = self.locked()?;
-        let key = &record.envelope.key;
-        if knows(&locked.index, key, place).map_err(io)?
-            || !self.is_still(pack, record).map_err(io)?
-        {
-            return Ok(false);
-        }
-        self.end_record(pack, record).map_err(io)?;
-        Ok(true)
     }
 }
