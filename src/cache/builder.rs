@@ -6,7 +6,7 @@ use super::reports::{Listener, Reports, describe};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::MAX_WAIT;
 use crate::stats::Eviction;
-use crate::{DiskStore, Mapping, MemoryStore, Tiered, Verify, WritePolicy};
+use crate::{DiskStore, DiskStoreBuilder, Mapping, MemoryStore, Tiered, Verify, WritePolicy};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ pub struct CacheBuilder {
     write_policy: WritePolicy,
     mapping: Mapping,
     verify: Verify,
-    secret: Option<Box<[u8]>>,
+    /// Keeps what is derived from a secret, and nothing else of what is set here.
+    authenticated: Option<DiskStoreBuilder>,
     allow_network_file_system: bool,
     queue_bytes: Option<u64>,
     build_wait: Duration,
@@ -60,7 +61,7 @@ impl Default for CacheBuilder {
             write_policy: WritePolicy::default(),
             mapping: Mapping::default(),
             verify: Verify::default(),
-            secret: None,
+            authenticated: None,
             allow_network_file_system: false,
             queue_bytes: None,
             build_wait: Duration::from_secs(10 * 60),
@@ -169,7 +170,7 @@ impl CacheBuilder {
     /// # Ok::<(), keepwarm::Error>(())
     /// ```
     pub fn authenticate(mut self, secret: impl AsRef<[u8]>) -> Self {
-        self.secret = Some(secret.as_ref().into());
+        self.authenticated = Some(DiskStore::builder().authenticate(secret));
         self
     }
 
@@ -384,15 +385,15 @@ impl CacheBuilder {
         path: &Path,
         reports: Arc<Reports>,
     ) -> Result<Tiered<MemoryStore, DiskStore>> {
-        let mut disk = DiskStore::builder()
+        let mut disk = self
+            .authenticated
+            .clone()
+            .unwrap_or_default()
             .byte_budget(self.disk_budget)
             .entry_budget(self.disk_entries)
             .mapping(self.mapping)
             .verify(self.verify)
             .allow_network_file_system(self.allow_network_file_system);
-        if let Some(secret) = &self.secret {
-            disk = disk.authenticate(secret);
-        }
         if let Some(age) = self.max_age {
             disk = disk.max_age(age);
         }
@@ -448,7 +449,7 @@ impl fmt::Debug for CacheBuilder {
             .field("write_policy", &self.write_policy)
             .field("mapping", &self.mapping)
             .field("verify", &self.verify)
-            .field("authenticated", &self.secret.is_some())
+            .field("authenticated", &self.authenticated.is_some())
             .field("allow_network_file_system", &self.allow_network_file_system)
             .field("queue_bytes", &self.queue_bytes)
             .field("build_wait", &self.build_wait)

@@ -45,6 +45,7 @@ pub enum Verify {
     OnLoad,
     /// Once by each open store. Damage done to a file after that, while the store is open, is served:
     /// of large artifacts only where it does not show in the file's times, of small ones always.
+    /// (Where files have no identity, as on Windows, large ones are hashed on every load.)
     OncePerProcess,
     /// As `OncePerProcess` for small artifacts; large ones once between two starts of the machine,
     /// by whichever process comes first. Damage beneath the file system, such as a bad sector, is
