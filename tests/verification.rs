@@ -149,6 +149,17 @@ fn a_healthy_directory_is_sound_and_all_of_it_is_seen() {
 }
 
 #[test]
+fn a_lost_index_is_waited_for() {
+    let (dir, store) = populated();
+    drop(store);
+    fs::remove_file(dir.path().join("v1/index")).unwrap();
+    let store = DiskStore::open(dir.path()).unwrap();
+    let report = verify(&store, false);
+    expect(&report, &[]);
+    assert_eq!(report.entries, SET.len() as u64);
+}
+
+#[test]
 fn replaced_removed_and_evicted_entries_leave_a_sound_directory() {
     let dir = support::fast_dir();
     let store = DiskStore::builder()

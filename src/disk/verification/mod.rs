@@ -70,7 +70,8 @@ impl DiskStore {
     /// excess, and repairs it on request.
     ///
     /// It reads and hashes all there is, whatever [`Verify`](crate::Verify) says, while others may go
-    /// on using the directory. Without repair nothing is written.
+    /// on using the directory. If the index is just being rebuilt, that is waited for. Without repair
+    /// nothing is changed.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -208,8 +209,11 @@ impl<'a> Walk<'a> {
         self.inner.epoch.store(u64::MAX, Ordering::Relaxed);
         let mut index = self.inner.refresh();
         self.inner.drop_gone_packs();
-        if index.has_flag(REBUILDING) && self.repair {
-            self.inner.wait_for_rebuild()?;
+        if index.has_flag(REBUILDING) {
+            let waited = self.inner.wait_for_rebuild();
+            if self.repair {
+                waited?;
+            }
             index = self.inner.refresh();
         }
         self.report.index_changed = index.has_flag(REBUILDING);
