@@ -51,6 +51,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tmp;
+mod warm;
 
 use crate::artifact::Artifact;
 use crate::error::Result;
@@ -62,6 +63,7 @@ pub use builder::{DiskStoreBuilder, Mapping};
 use counters::Counters;
 pub(crate) use life::Above;
 pub use life::DirectoryStats;
+pub(crate) use warm::{Quiet, Recent};
 pub use prune::{Mark, Prune, PruneReason, PruneReport, Pruned};
 pub use listing::{Entries, EntryInfo, NamespaceInfo, StoredAs};
 use envelope::{Envelope, Kind};

@@ -127,6 +127,16 @@ impl Lru {
         Some(self.kept(self.find(key)?)?.put_at)
     }
 
+    /// The size of the entry under `key` if `is_it` says so, knowing its namespace and put.
+    pub(super) fn size_if(
+        &self,
+        key: &Key,
+        is_it: impl FnOnce(NamespaceId, u64) -> bool,
+    ) -> Option<u64> {
+        let kept = self.kept(self.find(key)?)?;
+        is_it(kept.namespace, kept.put_at).then(|| kept.size())
+    }
+
     /// Binds `key` to `entry` unless it is bound, behind all that was used after `stamp`.
     pub(super) fn insert_aged(&mut self, key: &Key, entry: Entry, stamp: Stamp) -> bool {
         self.settle();

@@ -19,6 +19,8 @@ struct State {
     table: Table,
     /// When the noted hits are to be written below; `None` if there are none.
     touch_due: Option<Instant>,
+    /// Whether there are so many that they are written at once, within the interval.
+    touch_early: bool,
     closing: bool,
     /// Writes that failed, ever.
     failed: u64,
@@ -62,7 +64,8 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 pub(super) enum Task {
     Write(Job),
-    Touch,
+    /// With `next`, a new interval begins.
+    Touch { next: bool },
     Stop,
 }
 
@@ -333,6 +336,19 @@ impl Queue {
         }));
     }
 
+    /// Lets the writer write the noted hits at once; the interval goes on.
+    pub(super) fn touch_now(&self) {
+        drop(self.update(|state| {
+            state.touch_early = true;
+            state.wake_writer = true;
+        }));
+    }
+
+    /// The keys of what is not below yet, of which `is_it` says so.
+    pub(super) fn unwritten_keys(&self, is_it: impl Fn(&Entry) -> bool) -> Result<Vec<Fingerprint>> {
+        Ok(self.lock()?.table.keys(is_it))
+    }
+
     /// Lets the writer stop once everything queued is written.
     pub(super) fn close(&self) {
         drop(self.update(|state| {
@@ -353,9 +369,12 @@ impl Queue {
                 .touch_due
                 .map(|due| due.saturating_duration_since(Instant::now()));
             let due = left.is_some_and(|left| left.is_zero() || state.closing);
-            if due && !(touched && state.table.has_next()) {
-                state.touch_due = None;
-                return Task::Touch;
+            if (due || state.touch_early) && !(touched && state.table.has_next()) {
+                state.touch_early = false;
+                if due {
+                    state.touch_due = None;
+                }
+                return Task::Touch { next: due };
             }
             if let Some(job) = state.table.claim_next() {
                 return Task::Write(job);
