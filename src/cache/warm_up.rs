@@ -233,12 +233,7 @@ impl Work<'_> {
         }
     }
 
-    fn listen(
-        &self,
-        hear: Receiver<Outcome>,
-        progress: &mut WarmUpProgress,
-        told: Progress<'_>,
-    ) {
+    fn listen(&self, hear: Receiver<Outcome>, progress: &mut WarmUpProgress, told: Progress<'_>) {
         for outcome in hear {
             self.count(outcome, progress, told);
         }

@@ -4,9 +4,9 @@ use super::envelope::{CheckKey, Envelope};
 use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::layout::{INDEX, PackNumber};
+use super::life::Life;
 use super::lock::{DirLock, LockGuard};
 use super::pack::{Files, OwnedPack, Pack};
-use super::life::Life;
 use super::pending::Pending;
 use super::publish::{newer, open_index};
 use super::recency::Recency;
@@ -145,10 +145,7 @@ impl Inner {
             return Err(Error::new(ErrorKind::Closed, "write from a forked process")
                 .with_path(self.files.layout.root()));
         }
-        let acquire = || {
-            self.lock
-                .acquire(&*self.files.fs, &self.files.layout, wait)
-        };
+        let acquire = || self.lock.acquire(&*self.files.fs, &self.files.layout, wait);
         let guard = match acquire() {
             Err(e) if e.kind() != ErrorKind::Timeout => {
                 // The directory may have been deleted: make it anew, once.

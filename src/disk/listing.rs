@@ -175,8 +175,7 @@ impl Entries<'_> {
     fn wants(&self, info: &EntryInfo) -> bool {
         let in_namespace = self.namespace.is_none_or(|id| id == info.namespace);
         in_namespace
-            && (self.prefix.is_empty()
-                || info.key.to_string().as_bytes().starts_with(&self.prefix))
+            && (self.prefix.is_empty() || info.key.to_string().as_bytes().starts_with(&self.prefix))
     }
 
     /// Reads the next buckets.

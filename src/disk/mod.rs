@@ -61,18 +61,18 @@ use crate::stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
 pub use builder::{DiskStoreBuilder, Mapping};
 use counters::Counters;
-pub(crate) use life::Above;
-pub use life::DirectoryStats;
-pub(crate) use warm::{Quiet, Recent};
-pub use prune::{Mark, Prune, PruneReason, PruneReport, Pruned};
-pub use listing::{Entries, EntryInfo, NamespaceInfo, StoredAs};
 use envelope::{Envelope, Kind};
 use header::{Field, REBUILDING};
 use inner::Inner;
 use janitor::Janitor;
+pub(crate) use life::Above;
+pub use life::DirectoryStats;
+pub use listing::{Entries, EntryInfo, NamespaceInfo, StoredAs};
+pub use prune::{Mark, Prune, PruneReason, PruneReport, Pruned};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use warm::{Quiet, Recent};
 
 use builder::create_directories;
 

@@ -302,12 +302,7 @@ impl Prune {
         facts.all.iter().map(reason).collect()
     }
 
-    fn reason(
-        &self,
-        fact: &Fact,
-        idle: &FxHashSet<NamespaceId>,
-        now: u64,
-    ) -> Option<PruneReason> {
+    fn reason(&self, fact: &Fact, idle: &FxHashSet<NamespaceId>, now: u64) -> Option<PruneReason> {
         if !self.is_about(fact.namespace) {
             return None;
         }
@@ -316,7 +311,10 @@ impl Prune {
             Some(PruneReason::OlderThan)
         } else if past(self.unused_for, fact.last_use) {
             Some(PruneReason::UnusedFor)
-        } else if self.unused_since.is_some_and(|mark| fact.last_use <= mark.0) {
+        } else if self
+            .unused_since
+            .is_some_and(|mark| fact.last_use <= mark.0)
+        {
             Some(PruneReason::UnusedSince)
         } else if idle.contains(&fact.namespace) {
             Some(PruneReason::IdleNamespace)

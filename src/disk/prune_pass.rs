@@ -258,8 +258,9 @@ impl Inner {
         while self.live_index().has_flag(REBUILDING) {
             if Instant::now() >= deadline {
                 let action = "prune a directory while its index is being rebuilt";
-                return Err(Error::new(ErrorKind::Timeout, action)
-                    .with_path(self.files.layout.index()));
+                return Err(
+                    Error::new(ErrorKind::Timeout, action).with_path(self.files.layout.index())
+                );
             }
             self.rebuild_or_wait()?;
         }
@@ -301,12 +302,7 @@ impl Inner {
     }
 
     /// Unbinds the chosen keys, those used longest ago first.
-    fn unbind_chosen(
-        &self,
-        facts: &Facts,
-        choice: &Choice,
-        log: &mut Log<'_>,
-    ) -> Result<()> {
+    fn unbind_chosen(&self, facts: &Facts, choice: &Choice, log: &mut Log<'_>) -> Result<()> {
         let io = |e| self.error("prune an entry", e);
         let mut order: Vec<(&Fact, PruneReason)> = chosen(facts, choice).collect();
         order.sort_unstable_by_key(|(fact, _)| (fact.last_use, fact.hash.0));
@@ -324,7 +320,9 @@ impl Inner {
                     break;
                 }
             }
-            let bytes = gone.iter().fold(0_u64, |sum, (f, _)| sum.saturating_add(f.length));
+            let bytes = gone
+                .iter()
+                .fold(0_u64, |sum, (f, _)| sum.saturating_add(f.length));
             let counted = locked.index.add(Field::Evictions, gone.len() as u64);
             drop(locked);
             Counters::add(&self.counters.evictions, gone.len() as u64);
@@ -339,14 +337,12 @@ impl Inner {
 
     /// Unbinds a key unless it was used or put anew since; tells whether it was bound. The caller
     /// holds the lock.
-    fn unbind_unless_used(
-        &self,
-        index: &Index,
-        fact: &Fact,
-    ) -> io::Result<bool> {
+    fn unbind_unless_used(&self, index: &Index, fact: &Fact) -> io::Result<bool> {
         let hash = index.hash(fact.key.as_bytes());
         let slots = index.find(SlotKind::Key, hash)?;
-        if slots.iter().any(|(_, slot)| slot.last_use > fact.last_use) {
+        if slots.iter().any(|(_, slot)| slot.last_use > fact.last_use)
+            || self.recency.is_used_since(hash, fact.last_use)
+        {
             return Ok(false);
         }
         self.unbind(index, &fact.key, true)

@@ -68,7 +68,8 @@ impl Inner {
                 && newest.envelope.namespace == entry.namespace
                 && newest.envelope.kind != Kind::Namespace;
             // Where age counts, a newer put makes the entry younger: it is bound anew.
-            let same = same && (self.limits.max_age.is_none() || newest.envelope.put_at() >= put_at);
+            let same =
+                same && (self.limits.max_age.is_none() || newest.envelope.put_at() >= put_at);
             if same && self.holds(&newest, known.as_ref(), bytes)? {
                 self.adopt(&index, &newest);
                 Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);

@@ -42,7 +42,14 @@ pub(super) struct Recency {
 }
 
 /// By the hash of the key: where its slot was, and the tick.
-type Uses = FxHashMap<SlotHash, (Position, u64)>;
+type ByHash = FxHashMap<SlotHash, (Position, u64)>;
+
+#[derive(Debug, Default)]
+struct Uses {
+    new: ByHash,
+    /// Those that are being written: they count until they are.
+    writing: ByHash,
+}
 
 impl Recency {
     /// The uses; `None` in a forked child where a thread of the parent holds them for ever.
@@ -60,24 +67,44 @@ impl Recency {
         let Some(mut uses) = self.lock(inner) else {
             return false;
         };
-        if uses.len() >= REMEMBERED && !uses.contains_key(&hash) {
+        if uses.new.len() >= REMEMBERED && !uses.new.contains_key(&hash) {
             return false;
         }
-        uses.insert(hash, used);
-        if uses.len() == REMEMBERED / 2 {
+        uses.new.insert(hash, used);
+        if uses.new.len() == REMEMBERED / 2 {
             self.due.store(true, Ordering::Relaxed);
         }
         true
     }
 
-    /// Gives back uses that could not be written; newer ones of the same keys stay.
-    fn give_back(&self, left: &[(SlotHash, (Position, u64))]) {
+    /// The uses that are there now, to be written; those before them are.
+    fn begin_writing(&self, inner: &Inner) -> Vec<(SlotHash, (Position, u64))> {
+        let Some(mut uses) = self.lock(inner) else {
+            return Vec::new();
+        };
+        uses.writing = std::mem::take(&mut uses.new);
+        uses.writing
+            .iter()
+            .map(|(hash, used)| (*hash, *used))
+            .collect()
+    }
+
+    /// Ends that; what is `left` could not be written, and newer uses of the same keys stay.
+    fn end_writing(&self, left: &[(SlotHash, (Position, u64))]) {
         let mut uses = self.uses.lock().expect(POISON);
+        uses.writing = ByHash::default();
         for (hash, used) in left {
-            if uses.len() < REMEMBERED {
-                uses.entry(*hash).or_insert(*used);
+            if uses.new.len() < REMEMBERED {
+                uses.new.entry(*hash).or_insert(*used);
             }
         }
+    }
+
+    /// Whether a key was used after `tick`, as far as that is not written yet.
+    pub(super) fn is_used_since(&self, hash: SlotHash, tick: u64) -> bool {
+        let uses = self.uses.lock().expect(POISON);
+        let later = |uses: &ByHash| uses.get(&hash).is_some_and(|(_, used)| *used > tick);
+        later(&uses.new) || later(&uses.writing)
     }
 
     /// Whether half of the room was taken since the last call. A load, most often.
@@ -87,7 +114,7 @@ impl Recency {
 
     /// Forgets everything: there is nothing any more that was used.
     pub(super) fn forget(&self) {
-        self.uses.lock().expect(POISON).clear();
+        *self.uses.lock().expect(POISON) = Uses::default();
     }
 }
 
@@ -120,7 +147,9 @@ impl Inner {
 
     /// Whether there are uses to write.
     pub(super) fn has_touches(&self) -> bool {
-        self.recency.lock(self).is_some_and(|uses| !uses.is_empty())
+        self.recency
+            .lock(self)
+            .is_some_and(|uses| !uses.new.is_empty())
     }
 
     /// Writes the remembered uses, those that another thread is writing at this moment included.
@@ -135,11 +164,7 @@ impl Inner {
                 .with_path(self.files.layout.base())
         };
         let _turn = turn(&self.recency.writing, wait).ok_or_else(late)?;
-        let Some(mut uses) = self.recency.lock(self) else {
-            return Ok(());
-        };
-        let uses = std::mem::take(&mut *uses);
-        let uses: Vec<_> = uses.into_iter().collect();
+        let uses = self.recency.begin_writing(self);
         for (i, batch) in uses.chunks(BATCH).enumerate() {
             let written = self.locked_within(wait).and_then(|locked| {
                 let written = write_batch(&locked, batch);
@@ -148,10 +173,11 @@ impl Inner {
                     .map_err(|e| self.error("write when entries were last used", e))
             });
             if let Err(e) = written {
-                self.recency.give_back(&uses[i * BATCH..]);
+                self.recency.end_writing(&uses[i * BATCH..]);
                 return Err(e);
             }
         }
+        self.recency.end_writing(&[]);
         Ok(())
     }
 

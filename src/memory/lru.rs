@@ -70,9 +70,7 @@ impl Kept {
     }
 
     fn entry(&self) -> Entry {
-        let Self {
-            key, artifact, ..
-        } = self;
+        let Self { key, artifact, .. } = self;
         Self {
             key: *key,
             artifact: artifact.clone(),

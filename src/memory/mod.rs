@@ -22,6 +22,7 @@ pub use builder::MemoryStoreBuilder;
 
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
+use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
 use budget::{Budget, Exceeded};
@@ -29,9 +30,8 @@ use clock::{Clock, age};
 use key::Key;
 use lru::{Removed, size};
 use order::Stamp;
-use shard::Shard;
-use crate::namespace::NamespaceId;
 pub(crate) use shard::Added;
+use shard::Shard;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};

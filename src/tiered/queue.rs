@@ -65,7 +65,9 @@ pub(super) enum Lookup {
 pub(super) enum Task {
     Write(Job),
     /// With `next`, a new interval begins.
-    Touch { next: bool },
+    Touch {
+        next: bool,
+    },
     Stop,
 }
 
@@ -345,7 +347,10 @@ impl Queue {
     }
 
     /// The keys of what is not below yet, of which `is_it` says so.
-    pub(super) fn unwritten_keys(&self, is_it: impl Fn(&Entry) -> bool) -> Result<Vec<Fingerprint>> {
+    pub(super) fn unwritten_keys(
+        &self,
+        is_it: impl Fn(&Entry) -> bool,
+    ) -> Result<Vec<Fingerprint>> {
         Ok(self.lock()?.table.keys(is_it))
     }
 
@@ -495,12 +500,12 @@ mod tests {
         let queue = patient();
         queue.insert(KEY, vec![1].into(), true).unwrap();
         queue.touch_after(Duration::ZERO);
-        assert!(matches!(queue.next_task(false), Task::Touch));
+        assert!(matches!(queue.next_task(false), Task::Touch { next: true }));
         queue.touch_after(Duration::ZERO);
         let Task::Write(job) = queue.next_task(true) else {
             panic!("it would never be written");
         };
-        assert!(matches!(queue.next_task(false), Task::Touch));
+        assert!(matches!(queue.next_task(false), Task::Touch { next: true }));
         queue.settle(&job);
     }
 

@@ -64,12 +64,7 @@ impl Touches {
     }
 
     /// Notes a hit. In a forked child (`is_forked` tells) only if that needs no waiting.
-    pub(super) fn note(
-        &self,
-        key: &Fingerprint,
-        fold: u64,
-        is_forked: impl Fn() -> bool,
-    ) -> Noted {
+    pub(super) fn note(&self, key: &Fingerprint, fold: u64, is_forked: impl Fn() -> bool) -> Noted {
         if !self.is_first_of_interval(fold) {
             return Noted::Nothing;
         }
