@@ -88,6 +88,16 @@ pub use stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 pub use store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store, StoreExt};
 pub use tiered::{TierEvent, Tiered, TieredBuilder, WritePolicy};
 
+/// What the fuzzers in `fuzz/` reach beyond the public interface; exists for them only.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Decodes any bytes as whatever the first of them says.
+    pub fn decode(input: &[u8]) {
+        crate::disk::fuzzing::decode(input);
+    }
+}
+
 /// Runs the examples of the README as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

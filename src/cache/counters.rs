@@ -21,6 +21,10 @@ pub(super) struct Counters {
     pub(super) lone_builds: Count,
     pub(super) waits: Count,
     pub(super) wait_nanos: Count,
+    pub(super) process_waits: Count,
+    pub(super) process_wait_nanos: Count,
+    pub(super) process_shared_builds: Count,
+    pub(super) process_shared_nanos: Count,
 }
 
 /// Two lines of the usual length, because some processors fetch them in pairs.

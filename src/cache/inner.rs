@@ -9,6 +9,7 @@ use crate::flight::Flights;
 use crate::namespace::NamespaceId;
 use crate::stats::{StoreStats, Tier};
 use crate::store::{Entry, Store};
+use crate::tiered::Hold;
 use crate::{DiskStore, MemoryStore, Tiered};
 use rustc_hash::FxHashSet;
 use std::sync::{Arc, Mutex};
@@ -89,7 +90,14 @@ impl Inner {
         found.unwrap_or(false)
     }
 
-    pub(super) fn put(&self, key: &Fingerprint, within: Option<&Namespace>, mut entry: Entry) {
+    /// `hold` is dropped when the entry is on disk, or will not be.
+    pub(super) fn put(
+        &self,
+        key: &Fingerprint,
+        within: Option<&Namespace>,
+        mut entry: Entry,
+        hold: Option<Hold>,
+    ) {
         let Some(store) = self.store() else { return };
         self.counters.puts.add(1);
         if let Some(namespace) = within {
@@ -98,7 +106,11 @@ impl Inner {
         }
         // So that both tiers count its age from the same moment.
         let entry = entry.stamped_now();
-        let Some(outcome) = self.or_fault(store.put(key, entry)) else {
+        let done = match &self.backend {
+            Backend::Tiers(tiers) => tiers.put_holding(key, entry, hold),
+            Backend::Off | Backend::Memory(_) => store.put(key, entry),
+        };
+        let Some(outcome) = self.or_fault(done) else {
             return;
         };
         // The tiers report theirs as events.
@@ -130,6 +142,10 @@ impl Inner {
             shared_builds: counters.shared_builds.get(),
             build_time_shared: counters.shared_nanos.time(),
             lone_builds: counters.lone_builds.get(),
+            process_waits: counters.process_waits.get(),
+            process_wait_time: counters.process_wait_nanos.time(),
+            process_shared_builds: counters.process_shared_builds.get(),
+            process_build_time_shared: counters.process_shared_nanos.time(),
             faults,
             last_fault,
             listener_panics: self.reports.listener_panics(),

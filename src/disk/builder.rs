@@ -10,13 +10,13 @@ use super::lock::DirLock;
 use super::pack::Files;
 use super::publish::{newer, open_index, publish_index};
 use super::tmp::{self, TempFolder};
-use super::{DiskStore, lock};
+use super::{DiskStore, lease, lock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
 use crate::sys::real::RealFs;
 use crate::sys::{Access, FileSystem, is_network_file_system};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Payloads up to this many bytes share packs; larger ones get a file of their own.
@@ -227,6 +227,7 @@ impl DiskStoreBuilder {
             _ => return create(files, limits),
         };
         tmp::sweep(&files);
+        lease::sweep(&files);
         let inner = Inner::new(files, limits, found);
         inner.pending.lock().expect(super::POISON).names = true;
         Ok(DiskStore::new(inner))
@@ -308,6 +309,7 @@ fn create(files: Files, limits: Limits) -> Result<DiskStore> {
     };
     drop(guard);
     tmp::sweep(&files);
+    lease::sweep(&files);
     let inner = Inner::new(files, limits, index);
     inner.pending.lock().expect(super::POISON).names = true;
     if copied {

@@ -21,11 +21,11 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::stats::{Eviction, EvictionReason, Tier};
+use crate::sync::Arc;
 use crate::sys::{Access, RawFile};
 use rustc_hash::FxHashSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Keys unbound under one hold of the lock.
@@ -105,7 +105,7 @@ impl Inner {
             if lease.is_some() || done {
                 return Ok(lease);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            crate::sync::sleep(Duration::from_millis(1));
         }
     }
 
@@ -372,11 +372,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes objects that no slot names, and what dead processes left in `tmp/`. Files in
+    /// Removes objects that no slot names, and what dead processes left in `tmp/` and `builds/`. Files in
     /// `packs/` without a pack's name are left alone.
     fn sweep(&self) -> Result<()> {
         let io = |e| self.error("sweep the directory", e);
         super::tmp::sweep(&self.files);
+        super::lease::sweep(&self.files);
         let mut orphans: Vec<Digest> = Vec::new();
         let index = self.index();
         let is_old = |digest: &Digest| {

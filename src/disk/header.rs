@@ -3,7 +3,7 @@
 //! The constant part carries a check. Totals and counters carry none: they are hints that the
 //! next pass over the directory corrects.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{IndexWord, Ordering};
 
 /// The length of the header, in bytes; the table follows.
 pub(super) const SIZE: usize = 4096;
@@ -194,7 +194,7 @@ impl Constants {
     }
 
     /// Reads the first words of a file of `len` bytes.
-    pub(super) fn decode(words: &[AtomicU64], len: u64) -> Result<Self, BadHeader> {
+    pub(super) fn decode(words: &[IndexWord], len: u64) -> Result<Self, BadHeader> {
         let word = |i: usize| words.get(i).map_or(0, |w| w.load(Ordering::Relaxed));
         let found: [u64; CONSTANT_WORDS] = std::array::from_fn(word);
         if found[0] != MAGIC || check(&found) != word(CONSTANT_WORDS) {
@@ -231,10 +231,10 @@ fn check(words: &[u64; CONSTANT_WORDS]) -> u64 {
 mod tests {
     use super::*;
 
-    fn words(bytes: &[u8]) -> Vec<AtomicU64> {
+    fn words(bytes: &[u8]) -> Vec<IndexWord> {
         bytes
             .chunks_exact(8)
-            .map(|c| AtomicU64::new(u64::from_ne_bytes(c.try_into().unwrap())))
+            .map(|c| IndexWord::new(u64::from_ne_bytes(c.try_into().unwrap())))
             .collect()
     }
 

@@ -14,10 +14,9 @@ use super::slot::Place;
 use super::tmp::TempFolder;
 use super::{Mapping, counters::Counters};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, RwLock};
 use rustc_hash::FxHashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";

@@ -4,9 +4,7 @@
 use super::counters::Counters;
 use super::header::REBUILDING;
 use super::inner::Inner;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
+use crate::sync::{Arc, AtomicBool, Condvar, JoinHandle, Mutex, Ordering};
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's janitor is poisoned: a thread panicked under it";
@@ -49,7 +47,7 @@ impl Janitor {
             return;
         }
         let (shared, inner) = (Arc::clone(&self.shared), Arc::clone(inner));
-        let spawned = std::thread::Builder::new()
+        let spawned = crate::sync::Builder::new()
             .name("keepwarm-janitor".into())
             .spawn(move || run(&shared, &inner));
         match spawned {

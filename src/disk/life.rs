@@ -8,9 +8,9 @@ use super::header::{Changes, Field, TOTALS};
 use super::index::Index;
 use super::inner::{Inner, now};
 use crate::error::Result;
+use crate::sync::{Mutex, OnceLock};
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const POISON: &str = "the lock of keepwarm's life-time counters is poisoned";

@@ -14,9 +14,9 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
+use crate::sync::Arc;
 use rustc_hash::FxHashMap;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Buckets read at a time, of 16 slots each.

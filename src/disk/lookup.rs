@@ -16,9 +16,8 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::store::{is_past, now};
+use crate::sync::{Arc, Ordering};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A handle that only misses looks at the index's path this often, to see that it was replaced.

@@ -5,6 +5,7 @@
 //! | `layout` | all path names |
 //! | `envelope`, `slot`, `header`, `table` | all byte layouts, pure |
 //! | `pack`, `object`, `index`, `tmp`, `lock` | one kind of file each |
+//! | `lease` | who builds a key, of all processes |
 //! | `inner`, `publish` | the state behind a handle, the lock and the index in use |
 //! | `lookup`, `heal`, `recency` | a get, what it found damaged, what it used |
 //! | `put`, `append`, `bind` | a put, a removal |
@@ -26,12 +27,15 @@ mod envelope;
 mod evict;
 mod facts;
 mod flush;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod header;
 mod heal;
 mod index;
 mod inner;
 mod janitor;
 mod layout;
+pub(crate) mod lease;
 mod life;
 mod listing;
 mod lock;
@@ -59,18 +63,19 @@ use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
+use crate::sync::Arc;
 pub use builder::{DiskStoreBuilder, Mapping};
 use counters::Counters;
 use envelope::{Envelope, Kind};
 use header::{Field, REBUILDING};
 use inner::Inner;
 use janitor::Janitor;
+use lease::LeaseRequest;
 pub(crate) use life::Above;
 pub use life::DirectoryStats;
 pub use listing::{Entries, EntryInfo, NamespaceInfo, StoredAs};
 pub use prune::{Mark, Prune, PruneReason, PruneReport, Pruned};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 pub(crate) use warm::{Quiet, Recent};
 
@@ -318,6 +323,20 @@ impl DiskStore {
             .payload(found.slot.place.offset(), length, &digest)
             .map_err(io)?;
         Ok(name.and_then(|bytes| String::from_utf8(bytes.into_vec()).ok()))
+    }
+
+    /// A wish for the lease of a build; `None` where there are no leases: in a forked child, and
+    /// where nothing is kept that another process could wait for.
+    pub(crate) fn request_build(&self, key: &Fingerprint) -> Option<LeaseRequest<'_>> {
+        let inner = &self.inner;
+        let keeps = inner.limits.bytes > 0 && inner.limits.entries > 0;
+        (keeps && inner.is_own_process()).then(|| LeaseRequest::new(inner, key))
+    }
+
+    /// Sees to it that the next look-up finds what other processes put before this call, even if
+    /// the index was replaced.
+    pub(crate) fn look_afresh(&self) {
+        self.inner.refresh();
     }
 
     fn refuse(&self, key: &Fingerprint, entry: Entry, status: PutStatus) -> Result<PutOutcome> {

@@ -20,11 +20,11 @@ use crate::events;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, Tier};
+use crate::sync::Arc;
 use crate::sys::RawFile;
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Keys unbound under one hold of the lock.

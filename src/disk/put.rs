@@ -12,8 +12,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::store::Entry;
+use crate::sync::Arc;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";

@@ -13,10 +13,9 @@ use super::slot::{SlotHash, SlotKind};
 use super::table::Position;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, TryLockError};
 use rustc_hash::FxHashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's touches is poisoned: a thread panicked under it";

@@ -4,7 +4,7 @@
 //! sees an entry counted finds it in its shard.
 
 use crate::stats::EvictionReason;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// More entries than this are never kept, so that slots fit into 32 bits.
 pub(super) const MOST_ENTRIES: u64 = 1 << 31;

@@ -1,7 +1,7 @@
 //! The store's sense of time: cheap enough to stamp every hit.
 
 use super::order::Stamp;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Stamps below this one are never given: entries that come in without being used have them.

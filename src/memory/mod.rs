@@ -25,6 +25,7 @@ use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use budget::{Budget, Exceeded};
 use clock::{Clock, age};
 use key::Key;
@@ -33,8 +34,6 @@ use order::Stamp;
 pub(crate) use shard::Added;
 use shard::Shard;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// How many shards an eviction looks at before it chooses its victim.
