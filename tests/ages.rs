@@ -285,7 +285,7 @@ fn a_clock_years_off_breaks_nothing() {
         [1, 2, 3].map(|n| get(&store, n).is_some()),
         [false, true, true]
     );
-    assert_eq!(store.entries().filter(Result::is_ok).count(), 3);
+    assert_eq!(store.entries().flatten().count(), 3);
     store.flush().unwrap();
     let key: Fingerprint = key(1);
     assert!(store.remove(&key).unwrap());

@@ -158,8 +158,12 @@ fn namespaces_go_whole_or_narrow_the_other_rules() {
     let store = open(dir.path());
     let put_all = || {
         for n in 0..9 {
-            let (namespace, hours) = (["a", "b", ""][n as usize % 3], [1, 5][n as usize / 3 % 2]);
-            put_entry(&store, n, namespace, hours);
+            let namespace = match n % 3 {
+                0 => "a",
+                1 => "b",
+                _ => "",
+            };
+            put_entry(&store, n, namespace, if n / 3 == 1 { 5 } else { 1 });
         }
     };
     put_all();

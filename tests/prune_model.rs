@@ -192,7 +192,9 @@ proptest! {
                 let mut went = BTreeMap::new();
                 let rules = prune.clone().dry_run(dry_run);
                 let report = store
-                    .prune_with(&rules, |key, why| drop(went.insert(*key, why)))
+                    .prune_with(&rules, |key, why| {
+                        assert!(went.insert(*key, why).is_none(), "told twice");
+                    })
                     .unwrap();
                 prop_assert_eq!(&went, &expected);
                 prop_assert_eq!(report.entries, goes.len() as u64);

@@ -42,10 +42,10 @@ impl Cache {
             return Ok(Mark::now());
         };
         // What was hit before is told before.
-        self.0.tell_uses(tiers)?;
+        tell_uses(tiers)?;
         let mark = tiers.lower().mark()?;
         // And whatever is hit from now on is told anew, even if it was told a moment ago.
-        self.0.tell_uses(tiers)?;
+        tell_uses(tiers)?;
         Ok(mark)
     }
 
@@ -77,7 +77,7 @@ impl Cache {
             Backend::Memory(memory) => Ok(self.0.prune_memory(memory, rules)),
             Backend::Tiers(tiers) => {
                 tiers.write_all()?;
-                self.0.tell_uses(tiers)?;
+                tell_uses(tiers)?;
                 self.0.prune_tiers(tiers, rules)
             }
         }
@@ -144,16 +144,16 @@ impl Namespace {
     }
 }
 
-impl Inner {
-    /// Tells the directory what memory served. Where hits could not be noted, everything that
-    /// memory holds counts as used: rather too much is kept than what was used removed.
-    fn tell_uses(&self, tiers: &Tiered<MemoryStore, DiskStore>) -> Result<()> {
-        if tiers.tell_uses()? > 0 {
-            tiers.lower().touch(&tiers.upper().keys(|_, _| true))?;
-        }
-        Ok(())
+/// Tells the directory what memory served. Where hits could not be noted, everything that
+/// memory holds counts as used: rather too much is kept than what was used removed.
+fn tell_uses(tiers: &Tiered<MemoryStore, DiskStore>) -> Result<()> {
+    if tiers.tell_uses()? > 0 {
+        tiers.lower().touch(&tiers.upper().keys(|_, _| true))?;
     }
+    Ok(())
+}
 
+impl Inner {
     /// Prunes the directory, then memory: of what went below, and of what the rules take that
     /// memory alone holds.
     fn prune_tiers(

@@ -227,3 +227,92 @@ fn refresh(index: &Index, hash: SlotHash, tick: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DiskStore;
+    use crate::store::{Store, StoreExt};
+
+    const KEY: Fingerprint = Fingerprint::from_bytes([1; 32]);
+
+    fn lost(store: &DiskStore) -> u64 {
+        Counters::read(&store.inner.counters.lost_uses)
+    }
+
+    /// A store with one key, which would wait for the lock for an hour.
+    fn patient(dir: &std::path::Path) -> DiskStore {
+        let hour = Duration::from_secs(3600);
+        let store = DiskStore::builder().lock_wait(hour).open(dir).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store.put_bytes(&KEY, [1]).unwrap();
+        store
+    }
+
+    /// Takes all the room there is.
+    fn fill(store: &DiskStore) {
+        let at = Position { bucket: 0, slot: 0 };
+        for n in 0..REMEMBERED as u64 {
+            let hash = SlotHash(1 << 40 | n);
+            assert!(store.inner.recency.insert(&store.inner, hash, (at, 1)));
+        }
+    }
+
+    #[test]
+    fn a_get_that_finds_no_room_writes_the_uses_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = patient(dir.path());
+        let before = store.info(&KEY).unwrap().unwrap().last_used;
+        fill(&store);
+        store.get(&KEY).unwrap().unwrap();
+        assert_eq!(lost(&store), 0);
+        store.flush().unwrap();
+        assert!(store.info(&KEY).unwrap().unwrap().last_used > before);
+    }
+
+    #[test]
+    fn a_get_waits_for_no_lock_that_somebody_holds_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = patient(dir.path());
+        let other = patient(dir.path());
+        fill(&store);
+        let held = other.inner.locked().unwrap();
+        for n in 1..=3 {
+            store.get(&KEY).unwrap().unwrap();
+            assert_eq!(lost(&store), n, "given up and counted");
+        }
+        drop(held);
+        // The uses that were there before are there still, and are written now.
+        store.inner.recency.not_before.store(0, Ordering::Relaxed);
+        store.get(&KEY).unwrap().unwrap();
+        assert_eq!(lost(&store), 3);
+        let now = crate::store::now();
+        assert!(
+            store
+                .inner
+                .recency
+                .is_used_since(other.inner.index().hash(KEY.as_bytes()), 1)
+        );
+        store.inner.write_touches().unwrap();
+        let used = store.info(&KEY).unwrap().unwrap().last_used;
+        assert!(crate::store::nanos(used) <= now);
+        assert!(!store.inner.has_touches());
+    }
+
+    #[test]
+    fn uses_find_their_slots_after_the_table_was_grown() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = patient(dir.path());
+        let before = store.info(&KEY).unwrap().unwrap().last_used;
+        store.get(&KEY).unwrap().unwrap();
+        {
+            let mut locked = store.inner.locked().unwrap();
+            let buckets = locked.index.buckets() * 4;
+            store.inner.copy_index(&mut locked, buckets, 0).unwrap();
+        }
+        store.inner.write_touches().unwrap();
+        assert!(store.info(&KEY).unwrap().unwrap().last_used > before);
+    }
+}

@@ -17,10 +17,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 struct State {
     table: Table,
-    /// When the noted hits are to be written below; `None` if there are none.
-    touch_due: Option<Instant>,
-    /// Whether there are so many that they are written at once, within the interval.
-    touch_early: bool,
+    touch: Touch,
     closing: bool,
     /// Writes that failed, ever.
     failed: u64,
@@ -32,6 +29,15 @@ struct State {
     wake_writer: bool,
     /// Threads that wait for progress.
     waiters: usize,
+}
+
+/// Noted hits that are to be written below.
+#[derive(Debug, Default)]
+struct Touch {
+    /// When the interval ends; `None` if none began.
+    due: Option<Instant>,
+    /// Whether there are so many that they are written at once, within the interval.
+    early: bool,
 }
 
 /// See the [module](self).
@@ -342,7 +348,7 @@ impl Queue {
     pub(super) fn touch_after(&self, interval: Duration) {
         drop(self.update(|state| {
             let due = || Instant::now() + interval;
-            state.touch_due.get_or_insert_with(due);
+            state.touch.due.get_or_insert_with(due);
             state.wake_writer = true;
         }));
     }
@@ -350,7 +356,7 @@ impl Queue {
     /// Lets the writer write the noted hits at once; the interval goes on.
     pub(super) fn touch_now(&self) {
         drop(self.update(|state| {
-            state.touch_early = true;
+            state.touch.early = true;
             state.wake_writer = true;
         }));
     }
@@ -380,13 +386,14 @@ impl Queue {
         loop {
             state.wake_writer = false;
             let left = state
-                .touch_due
+                .touch
+                .due
                 .map(|due| due.saturating_duration_since(Instant::now()));
             let due = left.is_some_and(|left| left.is_zero() || state.closing);
-            if (due || state.touch_early) && !(touched && state.table.has_next()) {
-                state.touch_early = false;
+            if (due || state.touch.early) && !(touched && state.table.has_next()) {
+                state.touch.early = false;
                 if due {
-                    state.touch_due = None;
+                    state.touch.due = None;
                 }
                 return Task::Touch { next: due };
             }
