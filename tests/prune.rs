@@ -555,3 +555,37 @@ fn a_budget_and_a_prune_of_one_directory_take_turns() {
     assert_eq!(stats.entries, 50);
     assert_eq!(store.entries().count(), 50);
 }
+
+#[test]
+fn processes_prune_one_directory_at_the_same_time() {
+    const NAME: &str = "processes_prune_one_directory_at_the_same_time";
+    if let Some((_, dir)) = role() {
+        let store = open(&dir);
+        for _ in 0..20 {
+            store.prune(&Prune::new().down_to_entries(60)).unwrap();
+            for info in store.entries() {
+                let info = info.unwrap();
+                let found = store.get(&info.key).unwrap();
+                assert!(found.is_none_or(|entry| entry.artifact.len() as u64 == info.length));
+            }
+        }
+        return;
+    }
+    let dir = fast_dir();
+    let store = open(dir.path());
+    let pruners: Vec<_> = (0..2).map(|_| child(NAME, "prune", dir.path())).collect();
+    for n in 0..1500 {
+        put(
+            &store,
+            n,
+            bytes(n, 100 + usize::try_from(n % 7).unwrap() * 300),
+        );
+        let found = get(&store, n);
+        assert!(found.is_none_or(|found| found.len() >= 100));
+    }
+    pruners.into_iter().for_each(join);
+    store.prune(&Prune::new().down_to_entries(60)).unwrap();
+    let left: Vec<_> = (0..1500).filter(|n| get(&store, *n).is_some()).collect();
+    assert_eq!((left.len(), store.stats().entries), (60, 60));
+    assert!(left.iter().all(|n| get(&store, *n).unwrap().len() >= 100));
+}

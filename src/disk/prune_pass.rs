@@ -275,10 +275,11 @@ impl Inner {
         if !rules.has_size() {
             return Ok((facts, choice));
         }
-        let goes = |i: usize| choice.get(i).is_some_and(Option::is_some);
+        // What a slot leads to that has no fact is no entry, and must cost none its place.
+        let stays = |i: usize| choice.get(i).is_some_and(Option::is_none);
         survey
             .keys
-            .retain(|(_, slot)| !facts.of(slot).is_some_and(goes));
+            .retain(|(_, slot)| slot.content == 0 || facts.of(slot).is_some_and(stays));
         survey.forget_unused_contents();
         let target = Target {
             bytes: rules.bytes.unwrap_or(u64::MAX),
