@@ -8,10 +8,12 @@
 //! | `lease` | who builds a key, of all processes |
 //! | `inner`, `publish` | the state behind a handle, the lock and the index in use |
 //! | `lookup`, `heal`, `recency` | a get, what it found damaged, what it used |
+//! | `listing`, `warm` | facts of entries and namespaces, what was used last |
 //! | `put`, `append`, `bind` | a put, a removal |
 //! | `survey`, `evict`, `empty`, `clear` | the budget: the choice, keys and contents, packs; everything |
+//! | `facts`, `prune`, `prune_pass` | what envelopes tell a pass, the rules of a caller, making it go |
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
-//! | `builder`, `counters` | settings and opening, what this handle did |
+//! | `builder`, `counters`, `life` | settings and opening, what this handle did, what all did |
 //!
 //! Three rules carry all promises: packs are the truth about keys and digests the truth about
 //! bytes, the index is never trusted; nothing that a reader may hold is ever changed; what is

@@ -309,7 +309,13 @@ impl Inner {
         order.sort_unstable_by_key(|(fact, _)| (fact.last_use, fact.hash.0));
         for batch in order.chunks(BATCH) {
             let mut gone = Vec::new();
-            let locked = self.locked()?;
+            // Lost meanwhile: what it does not name a rebuild would bring back.
+            let Some(locked) = self.locked_and_complete()? else {
+                let action = "prune a directory whose index is being rebuilt";
+                return Err(
+                    Error::new(ErrorKind::Timeout, action).with_path(self.files.layout.index())
+                );
+            };
             let mut done = Ok(());
             for (fact, reason) in batch {
                 done = self.unbind_unless_used(&locked.index, fact).map(|unbound| {

@@ -10,15 +10,19 @@ use super::touches::Touches;
 use super::unwritten::Job;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Entry, PutOutcome, Store};
-use crate::sync::{Arc, Builder, Mutex, OnceLock, Receiver, ThreadId, channel, current};
+use crate::sync::{
+    Arc, Builder, Mutex, OnceLock, Receiver, ThreadId, TryLockError, channel, current, sleep,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Keys are refreshed below so many at a time.
 const TOUCH_BATCH: usize = 256;
 /// After the lower tier could not be told, it is not told again for so long at least.
 const TOUCH_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before looking whether another thread has told what it had to tell.
+const TELLING_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the writer works with: everything but the upper tier.
 #[derive(Debug)]
@@ -115,9 +119,19 @@ impl<L: Store> Shared<L> {
     /// Refreshes below what was hit above, what another thread is at included; with `next`, a new
     /// interval begins. What fails is noted again.
     pub(super) fn write_touches(&self, next: bool) -> Result<()> {
-        let telling = self.touches.telling.lock();
-        // Nothing is left half changed by a panic under it.
-        let _telling = telling.unwrap_or_else(PoisonError::into_inner);
+        let deadline = self.queue.deadline();
+        let _telling = loop {
+            match self.touches.telling.try_lock() {
+                Ok(telling) => break telling,
+                // Nothing is left half changed by a panic under it.
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(TELLING_PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    let action = "wait for another thread that refreshes the lower tier";
+                    return Err(Error::new(ErrorKind::Timeout, action));
+                }
+            }
+        };
         let keys = self.touches.take(next);
         for (i, batch) in keys.chunks(TOUCH_BATCH).enumerate() {
             if let Err(e) = call("touch", || self.lower.touch(batch)) {
