@@ -38,6 +38,7 @@
 //! | use one tier alone, or put a store of your own behind another | [`Store`], [`MemoryStore`], [`DiskStore`], [`Tiered`] |
 //! | keep whoever may write to the directory from forging what you execute | [`CacheBuilder::authenticate`] |
 //! | hash less often, or look at everything at once | [`Verify`], [`DiskStore::verification`] |
+//! | read a directory that may not be changed, or share one | [`DiskStoreBuilder::read_only`], [`Sharing`] |
 //! | know what can go wrong with mapped files | [`Artifact`], [`Mapping`] |
 //!
 //! `docs/` in the repository has the design and its invariants (`design.md`), every byte on disk
@@ -73,11 +74,14 @@ mod sys;
 mod tiered;
 
 pub use artifact::Artifact;
-pub use cache::{Cache, CacheBuilder, EvictionReport, Namespace, Stats, default_path};
+pub use cache::{
+    Cache, CacheBuilder, EvictionReport, Namespace, Stats, WarmUpEnd, WarmUpProgress, WarmUpReport,
+    default_path,
+};
 pub use digest::Digest;
 pub use disk::{
     DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Fault, Finding, Mapping, Mark,
-    NamespaceInfo, Prune, PruneReason, PruneReport, Pruned, StoredAs, Verification,
+    NamespaceInfo, Prune, PruneReason, PruneReport, Pruned, Sharing, StoredAs, Verification,
     VerificationProgress, VerificationReport, Verify,
 };
 pub use error::{Error, ErrorKind, Result};

@@ -784,3 +784,30 @@ fn space_that_only_another_secret_can_free_counts_in_the_budget() {
         assert_eq!(get(&one, n), Some(bytes(n, 3000)), "{n}");
     }
 }
+
+#[test]
+fn a_secret_also_opens_a_directory_that_is_only_read() {
+    let dir = support::fast_dir();
+    populate(&victim(dir.path()));
+    populate_forged(&forger(dir.path(), None));
+    for lost in [false, true] {
+        if lost {
+            fs::remove_file(dir.path().join("v1/index")).unwrap();
+        }
+        let open =
+            |builder: keepwarm::DiskStoreBuilder| builder.read_only(true).open(dir.path()).unwrap();
+        let ours = open(DiskStore::builder().authenticate(SECRET));
+        assert_eq!(check(&ours, "read only"), (SET.len(), SET.len()), "{lost}");
+        let report = ours.verification().run().unwrap();
+        assert!(
+            report.is_sound() && report.packs_of_others > 0,
+            "{lost}: {report:?}"
+        );
+        let theirs = open(DiskStore::builder());
+        for (n, len) in SET {
+            assert_eq!(get(&theirs, *n), Some(forged(*n, *len)), "{lost}: {n}");
+        }
+        let other = open(DiskStore::builder().authenticate(OTHER));
+        assert_eq!(check(&other, "another secret").0, 0, "{lost}");
+    }
+}

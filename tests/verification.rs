@@ -160,6 +160,46 @@ fn a_lost_index_is_waited_for() {
 }
 
 #[test]
+fn a_directory_that_is_only_read_is_verified_and_left_alone() {
+    for lost in [false, true] {
+        let (dir, store) = populated();
+        drop(store);
+        if lost {
+            fs::remove_file(dir.path().join("v1/index")).unwrap();
+        }
+        let read_only = || {
+            let builder = DiskStore::builder()
+                .read_only(true)
+                .verify(Verify::OncePerBoot);
+            builder.open(dir.path()).unwrap()
+        };
+        let report = verify(&read_only(), false);
+        expect(&report, &[]);
+        assert_eq!(report.entries, SET.len() as u64);
+        let (pack, at) = find(dir.path(), "packs", &content(3, 5000)[..64]);
+        edit(&pack, |bytes| bytes[at + 4000] ^= 1);
+        let (object, _) = find(dir.path(), "objects", &content(8, 300_000)[..64]);
+        edit(&object, |bytes| bytes[5] ^= 1);
+        let everything = || -> Vec<(PathBuf, Vec<u8>)> {
+            let all = support::files(dir.path()).into_iter();
+            all.map(|path| (path.clone(), fs::read(path).unwrap()))
+                .collect()
+        };
+        let before = everything();
+        let store = read_only();
+        let report = verify(&store, false);
+        expect(&report, &[(Fault::Damaged, 3)]);
+        assert_eq!(keys_of(&report, Fault::Damaged), sorted(&[3, 4, 8]));
+        // What cannot be repaired is an error, or said not to be.
+        if let Ok(report) = store.verification().repair(true).run() {
+            assert_eq!(report.repaired, 0);
+        }
+        assert!(store.rebuild().is_err());
+        assert!(everything() == before);
+    }
+}
+
+#[test]
 fn replaced_removed_and_evicted_entries_leave_a_sound_directory() {
     let dir = support::fast_dir();
     let store = DiskStore::builder()

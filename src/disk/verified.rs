@@ -182,7 +182,7 @@ impl Verified {
         }
         objects.insert(stamp);
         drop(objects);
-        if self.process == std::process::id() {
+        if !files.read_only && self.process == std::process::id() {
             if let Some(file) = self.file(files) {
                 // A hint: what is not written is hashed again.
                 file.write_at(&stamp, place(&stamp)).ok();
@@ -228,7 +228,7 @@ impl Verified {
         }
         let open = || -> io::Result<Arc<dyn RawFile>> {
             let path = files.layout.verified();
-            if self.process == std::process::id() {
+            if !files.read_only && self.process == std::process::id() {
                 // What may not be written, such as a read-only directory, may still be read.
                 if let Ok(file) = files.fs.open(&path, Access::Create) {
                     return Ok(file);
