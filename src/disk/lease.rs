@@ -85,10 +85,11 @@ impl<'a> LeaseRequest<'a> {
                 break;
             }
             let locked = file.meta()?;
-            if fs
-                .stat(&self.path)
-                .is_ok_and(|named| locked.same_file(&named))
-            {
+            let named = match fs.stat(&self.path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                named => named?,
+            };
+            if locked.same_file(&named) {
                 if locked.id.len > 0 {
                     // The mark of somebody who was killed. If it stays, so be it.
                     write_mark(&*file, None).ok();

@@ -80,6 +80,7 @@ pub(super) struct Table {
     bytes: u64,
     settled: u64,
     left: u64,
+    holds: usize,
     paused: bool,
 }
 
@@ -111,6 +112,7 @@ impl Table {
         let id = self.next_id();
         let content = Some(entry);
         self.entries += 1;
+        self.holds += usize::from(hold.is_some());
         self.bytes = self.bytes.saturating_add(len(&content));
         let slot = Slot {
             content,
@@ -141,6 +143,8 @@ impl Table {
         if matches!(slot.state, State::Waiting(_) | State::Next) {
             self.queue_cost = self.queue_cost.saturating_sub(cost(&slot.content));
         }
+        let holds = usize::from(slot.hold.is_some());
+        self.holds = self.holds.saturating_sub(holds);
         if slot.content.is_some() {
             self.entries = self.entries.saturating_sub(1);
             self.bytes = self.bytes.saturating_sub(len(&slot.content));
@@ -318,7 +322,7 @@ impl Table {
     pub(super) fn take_all(&mut self) -> Vec<Slot> {
         debug_assert_eq!(self.jobs, 0, "cleared under a write in flight");
         self.queue.clear();
-        (self.queue_cost, self.entries, self.bytes) = (0, 0, 0);
+        (self.queue_cost, self.entries, self.bytes, self.holds) = (0, 0, 0, 0);
         self.left = self.left.saturating_add(1);
         self.slots.drain().map(|(_, slot)| slot).collect()
     }
@@ -342,6 +346,11 @@ impl Table {
     /// The cost of what waits and of what is in flight.
     pub(super) fn queue_cost(&self) -> u64 {
         self.queue_cost
+    }
+
+    /// How many holds there are.
+    pub(super) fn holds(&self) -> usize {
+        self.holds
     }
 
     /// Entries that are not below yet, and their bytes.
@@ -411,6 +420,8 @@ mod tests {
                 self.slots.values().filter(waiting).count()
             );
             assert_eq!((self.queue_cost, self.jobs), (expected, jobs));
+            let held = self.slots.values().filter(|s| s.hold.is_some());
+            assert_eq!(self.holds, held.count());
             let some: Vec<_> = self
                 .slots
                 .values()
