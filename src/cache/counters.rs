@@ -1,5 +1,6 @@
 //! The façade's own counters: cheap on a hit, saturating, read without a lock.
 
+use crate::disk::Above;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -65,6 +66,18 @@ impl Counters {
             hits: sum(|s| &s.hits),
             misses: sum(|s| &s.misses),
             saved_nanos: sum(|s| &s.saved_nanos),
+        }
+    }
+
+    /// What the directory adds to its life-time counters.
+    pub(super) fn above(&self, promotions: u64) -> Above {
+        let hot = self.hot();
+        Above {
+            hits: hot.hits,
+            promotions,
+            builds: self.builds.get(),
+            build_nanos: self.build_nanos.get(),
+            saved_nanos: hot.saved_nanos,
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub(super) struct Inner {
     pub(super) backend: Backend,
     pub(super) flights: Flights<Fingerprint, Entry>,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
     pub(super) reports: Arc<Reports>,
     pub(super) build_wait: Duration,
     pub(super) degraded: Option<String>,
@@ -38,10 +38,18 @@ pub(super) enum Backend {
 
 impl Inner {
     pub(super) fn new(backend: Backend, reports: Arc<Reports>, build_wait: Duration) -> Self {
+        let counters = Arc::new(Counters::default());
+        if let Backend::Tiers(tiers) = &backend {
+            // Asked when it writes its counters, so that a hit here tells nobody anything.
+            let (counters, reports) = (Arc::clone(&counters), Arc::clone(&reports));
+            tiers
+                .lower()
+                .count_above(move || counters.above(reports.promotions()));
+        }
         Self {
             backend,
             flights: Flights::new(),
-            counters: Counters::default(),
+            counters,
             reports,
             build_wait,
             degraded: None,
@@ -96,6 +104,8 @@ impl Inner {
             entry.namespace = namespace.id();
             self.name_on_disk(namespace);
         }
+        // So that both tiers count its age from the same moment.
+        let entry = entry.stamped_now();
         let done = match &self.backend {
             Backend::Tiers(tiers) => tiers.put_holding(key, entry, hold),
             Backend::Off | Backend::Memory(_) => store.put(key, entry),

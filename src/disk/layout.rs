@@ -34,7 +34,8 @@ impl PackNumber {
     pub(super) fn parse(name: &OsStr) -> Option<Self> {
         let name = name.to_str()?;
         let number = Self(u64::from_str_radix(name, 16).ok()?);
-        (number.file_name() == name).then_some(number)
+        let fits = number.0 >> Self::BITS == 0;
+        (fits && number.file_name() == name).then_some(number)
     }
 
     pub(super) fn file_name(self) -> String {

@@ -21,12 +21,12 @@ use super::pack::{Files, is_absent};
 use super::put::into_io;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
+use crate::sync::Arc;
 use crate::sys::{Access, FileSystem, RawFile};
 use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Files are found unlinked or replaced so often in a row before the lease counts as taken.

@@ -100,6 +100,7 @@ pub struct Tiered<U: Store, L: Store + 'static> {
     writer: Writer,
     policy: WritePolicy,
     wait_limit: std::time::Duration,
+    max_age: Option<std::time::Duration>,
 }
 
 /// A cheap hash of all 32 bytes; its low bits choose the stripe.
@@ -140,6 +141,7 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
             writer: Writer::default(),
             policy: settings.policy,
             wait_limit: settings.wait_limit,
+            max_age: settings.max_age,
         }
     }
 
@@ -229,9 +231,16 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
         }
     }
 
+    /// Whether an entry that is not below yet is older than entries may be. (The tiers see to it
+    /// for what they hold.)
+    fn is_expired(&self, entry: &Entry) -> bool {
+        self.max_age.is_some_and(|age| entry.is_older_than(age))
+    }
+
     /// What is not in the upper tier: in the table, or (`true`) in the lower tier.
     fn find_below(&self, key: &Fingerprint) -> Result<(Option<Entry>, bool)> {
         match self.shared.queue.get(key) {
+            Lookup::Found(entry) if self.is_expired(&entry) => Ok((None, false)),
             Lookup::Found(entry) => Ok((Some(entry), false)),
             Lookup::Hidden => Ok((None, false)),
             Lookup::Clean => Ok((self.shared.lower.get(key)?, true)),
@@ -424,7 +433,7 @@ impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
             return Ok(true);
         }
         match self.shared.queue.get(key) {
-            Lookup::Found(_) => Ok(true),
+            Lookup::Found(entry) => Ok(!self.is_expired(&entry)),
             Lookup::Hidden => Ok(false),
             Lookup::Clean => self.shared.lower.contains(key),
         }

@@ -2,11 +2,12 @@
 //! do not end by time, so a waiter that nobody wakes is a deadlock, which the checker reports.
 #![allow(clippy::missing_panics_doc, reason = "that is how a model says no")]
 
-use crate::tiered::{Tiered, WritePolicy};
-use keepwarm::{Displaced, Entry, Fingerprint, PutOutcome, PutStatus, Result, Store, StoreStats};
+use crate::{
+    Displaced, Entry, Fingerprint, PutOutcome, PutStatus, Result, Store, StoreStats, Thread,
+    Tiered, WritePolicy, at_once,
+};
 use shuttle::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use shuttle::sync::{Arc, Condvar, Mutex};
-use shuttle::thread;
 
 /// A store of the last `room` keys that were put, atomic in each call.
 #[derive(Debug)]
@@ -95,15 +96,6 @@ fn get(model: &Model, n: u8) -> Option<u8> {
     found.ok().flatten().map(|entry| entry.artifact[0])
 }
 
-/// Runs all at once, then lets `last` look at what is left.
-fn at_once(threads: Vec<Box<dyn FnOnce() + Send>>, last: impl FnOnce()) {
-    let threads: Vec<_> = threads.into_iter().map(thread::spawn).collect();
-    for thread in threads {
-        assert!(thread.join().is_ok(), "a thread of the model panicked");
-    }
-    last();
-}
-
 /// A key that is below only, with nothing left to write.
 fn only_below(policy: WritePolicy) -> Arc<Model> {
     let model = model(policy);
@@ -118,8 +110,7 @@ fn newest_wins(policy: WritePolicy, displace: bool) {
     let model = only_below(policy);
     let seen = Arc::new(AtomicU8::new(0));
     let (writer, other) = (Arc::clone(&model), Arc::clone(&model));
-    let mut threads: Vec<Box<dyn FnOnce() + Send>> =
-        vec![Box::new(move || (2..4).for_each(|n| put(&writer, 1, n)))];
+    let mut threads: Vec<Thread> = vec![Box::new(move || (2..4).for_each(|n| put(&writer, 1, n)))];
     if displace {
         threads.push(Box::new(move || put(&other, 2, 1)));
     }
@@ -152,7 +143,7 @@ fn removed_stays_removed(policy: WritePolicy, displace: bool) {
     let (remover, removed) = (Arc::clone(&model), Arc::clone(&gone));
     let (reader, looked) = (Arc::clone(&model), Arc::clone(&gone));
     let other = Arc::clone(&model);
-    let threads: Vec<Box<dyn FnOnce() + Send>> = vec![
+    let threads: Vec<Thread> = vec![
         Box::new(move || {
             assert!(remover.remove(&key(1)).is_ok());
             removed.store(1, SeqCst);
@@ -179,7 +170,7 @@ fn removed_stays_removed(policy: WritePolicy, displace: bool) {
 fn promotion_or_removal(policy: WritePolicy) {
     let model = only_below(policy);
     let (remover, reader) = (Arc::clone(&model), Arc::clone(&model));
-    let threads: Vec<Box<dyn FnOnce() + Send>> = vec![
+    let threads: Vec<Thread> = vec![
         Box::new(move || assert!(remover.remove(&key(1)).is_ok())),
         Box::new(move || assert!(get(&reader, 1) <= Some(1))),
     ];
@@ -195,7 +186,7 @@ fn drop_drains(policy: WritePolicy) {
             .queue_bytes(0)
             .build(),
     );
-    let spawn = |n| -> Box<dyn FnOnce() + Send> {
+    let spawn = |n| -> Thread {
         let model = Arc::clone(&model);
         Box::new(move || assert!(model.put(&key(n), vec![n].into()).is_ok()))
     };
