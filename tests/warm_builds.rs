@@ -353,9 +353,9 @@ fn processes_whose_builders_ask_for_one_another_end_long_before_the_bound() {
         let cache = open(&dir);
         ask(&cache, &dir, me, || {
             set(&dir, &format!("{me} builds"));
-            ROLES
-                .iter()
-                .for_each(|role| until(&dir, &format!("{role} builds")));
+            for role in ROLES {
+                until(&dir, &format!("{role} builds"));
+            }
             ask(&cache, &dir, next, || {});
         });
         assert_eq!(cache.stats().faults, 0);
@@ -406,7 +406,7 @@ fn a_builder_waits_for_the_part_that_another_process_builds() {
     thread::scope(|scope| {
         scope.spawn(|| {
             ask(&cache, dir.path(), 2, || {
-                drop(ask(&cache, dir.path(), 1, || {}))
+                drop(ask(&cache, dir.path(), 1, || {}));
             })
         });
         thread::sleep(Duration::from_millis(30));
@@ -585,6 +585,6 @@ fn a_directory_that_keeps_nothing_needs_no_leases() {
         .open(root(dir.path()))
         .unwrap();
     ask(&cache, dir.path(), 1, || {
-        assert_eq!(leases_left(dir.path()), 0)
+        assert_eq!(leases_left(dir.path()), 0);
     });
 }

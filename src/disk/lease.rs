@@ -288,8 +288,8 @@ mod tests {
 
     #[test]
     fn a_lease_is_had_by_one_at_a_time_and_leaves_no_file() {
-        let (_dir, store) = here();
-        let other = open(&_dir, Arc::new(RealFs));
+        let (dir, store) = here();
+        let other = open(&dir, Arc::new(RealFs));
         let lease = take(&store, &KEY).unwrap();
         assert!(lease.path.exists());
         assert!(take(&store, &OTHER).is_some(), "of another key");

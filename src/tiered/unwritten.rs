@@ -497,7 +497,7 @@ mod tests {
     struct Held(Live, u64);
 
     impl Held {
-        fn new(live: &Live, id: u64) -> Hold {
+        fn hold(live: &Live, id: u64) -> Hold {
             live.lock().unwrap().insert(id);
             Box::new(Self(Arc::clone(live), id))
         }
@@ -514,7 +514,7 @@ mod tests {
         let live = Live::default();
         let held = || !live.lock().unwrap().is_empty();
         let mut table = Table::default();
-        table.insert(key(1), entry(1), false, Some(Held::new(&live, 1)));
+        table.insert(key(1), entry(1), false, Some(Held::hold(&live, 1)));
         let old = table.claim_next().expect("queued at once");
         drop(table.insert(key(1), entry(2), false, None));
         drop(table.settle(&old));
@@ -530,13 +530,13 @@ mod tests {
         drop(gone);
         assert!(!held());
 
-        table.insert(key(1), entry(1), true, Some(Held::new(&live, 2)));
+        table.insert(key(1), entry(1), true, Some(Held::hold(&live, 2)));
         let job = table.claim_next().unwrap();
         drop(table.condemn(&job));
         assert!(!held(), "it will never be below");
 
-        table.insert(key(1), entry(1), true, Some(Held::new(&live, 3)));
-        drop(table.insert(key(1), entry(1), true, Some(Held::new(&live, 4))));
+        table.insert(key(1), entry(1), true, Some(Held::hold(&live, 3)));
+        drop(table.insert(key(1), entry(1), true, Some(Held::hold(&live, 4))));
         assert_eq!(*live.lock().unwrap(), BTreeSet::from([4]));
         drop(table.take_all());
         assert!(!held(), "cleared");
@@ -591,7 +591,7 @@ mod tests {
                     Op::Insert(k, n, _) | Op::InsertHolding(k, n) => {
                         let hold = matches!(op, Op::InsertHolding(..)).then(|| {
                             holds.insert(key(k), version);
-                            Held::new(&live, version)
+                            Held::hold(&live, version)
                         });
                         let queue = matches!(op, Op::Insert(_, _, true));
                         let old = content(table.insert(key(k), entry(n), queue, hold));
