@@ -624,3 +624,20 @@ fn a_directory_that_keeps_nothing_needs_no_leases() {
         assert_eq!(leases_left(dir.path()), 0);
     });
 }
+
+#[test]
+fn a_cache_that_only_reads_a_directory_builds_without_leases() {
+    let dir = support::fast_dir();
+    ask(&open(dir.path()), dir.path(), 1, || {});
+    let cache = builder("insert").read_only(true);
+    let cache = cache.open(root(dir.path())).unwrap();
+    ask(&cache, dir.path(), 1, || {});
+    ask(&cache, dir.path(), 2, || {
+        assert_eq!(leases_left(dir.path()), 0);
+    });
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.builds, stats.faults, stats.last_fault.as_deref()),
+        (1, 0, None)
+    );
+}
