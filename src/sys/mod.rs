@@ -10,6 +10,8 @@ pub(crate) mod mapping;
 pub(crate) mod real;
 #[cfg(unix)]
 mod remove;
+#[cfg(test)]
+pub(crate) mod spy;
 pub(crate) mod trust;
 
 use mapping::{ObjectMap, SharedMap};
