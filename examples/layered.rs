@@ -84,8 +84,9 @@ fn main() -> Result<()> {
     println!("found in the writable directory: {found}");
 
     // The image is never changed, so a remove of what it has says so.
-    let refused = cache.remove(&key("sky")).unwrap_err();
-    println!("remove of a shipped shader: {refused}");
+    if let Err(refused) = cache.remove(&key("sky")) {
+        println!("remove of a shipped shader: {refused}");
+    }
     cache.close()
 }
 

@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 use support::{bytes, get, key, put};
-use users::{Mounted, NOBODY, chmod, open_dir, snapshot};
+use users::{Mounted, STRANGER, chmod, open_dir, snapshot};
 
 const LARGE: usize = 300_000;
 
@@ -390,19 +390,19 @@ fn another_users_directory_is_served_to_whom_may_read_it() {
     let root = dir.path().join("root");
     fill(&root);
     // As it is: 0700.
-    users::run_as(NOBODY, NOBODY, "022", (test, "denied", &root));
+    users::run_as(STRANGER, "022", (test, "denied", &root));
     for path in users::everything(&root) {
         let mode = if path.is_dir() { 0o755 } else { 0o444 };
         chmod(&path, mode);
     }
     for role in ["reader", "cache"] {
         let before = snapshot(&root);
-        users::run_as(NOBODY, NOBODY, "022", (test, role, &root));
+        users::run_as(STRANGER, "022", (test, role, &root));
         assert!(snapshot(&root) == before, "{role}");
     }
     // A file that this one may not read is an error of the look-ups that need it, no crash.
     chmod(&root.join("v1/index"), 0o000);
-    users::run_as(NOBODY, NOBODY, "022", (test, "denied", &root));
+    users::run_as(STRANGER, "022", (test, "denied", &root));
     // Without a writable bit anywhere, its owner reads it as well.
     for path in users::everything(&root) {
         chmod(&path, if path.is_dir() { 0o555 } else { 0o444 });
@@ -545,4 +545,24 @@ fn a_reader_sees_a_directory_that_was_replaced() {
     std::thread::sleep(std::time::Duration::from_millis(1100));
     assert!(get(&store, 777) == Some(bytes(777, LARGE)));
     assert!(get(&store, 1).is_none());
+}
+
+#[test]
+fn a_reader_without_an_index_sees_packs_that_were_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, next) = (dir.path().join("root"), dir.path().join("next"));
+    fill(&root);
+    put(&support::open(&next), 888, bytes(888, LARGE));
+    for root in [&root, &next] {
+        fs::remove_file(root.join("v1/index")).unwrap();
+    }
+    let store = reader().open(&root).unwrap();
+    expect_all(&store, "first");
+    for folder in ["packs", "objects"] {
+        fs::rename(root.join("v1").join(folder), dir.path().join(folder)).unwrap();
+        fs::rename(next.join("v1").join(folder), root.join("v1").join(folder)).unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(get(&store, 888) == Some(bytes(888, LARGE)));
+    assert_eq!(store.stats().entries, 1);
 }

@@ -275,6 +275,43 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_fails_is_an_error_or_a_miss_and_nothing_is_tried_in_its_place() {
+        use crate::sys::fault::{FaultFs, Plan};
+        const EIO: i32 = 5;
+        let (_dir, root) = filled();
+        for index in ["whole", "gone"] {
+            if index == "gone" {
+                std::fs::remove_file(root.join("v1/index")).unwrap();
+            }
+            let mut n = 0;
+            loop {
+                n += 1;
+                let plan = Arc::new(Plan::default());
+                plan.fail(n, n % 2 == 0, EIO);
+                let fs = Arc::new(FaultFs(Arc::clone(&plan)));
+                let builder = DiskStoreBuilder::default().read_only(true);
+                let opened = builder.open_with(root.clone(), fs);
+                let look = |store: &DiskStore, must: bool| {
+                    for k in (0..36).step_by(3) {
+                        let found = store.get(&key(k)).ok().flatten();
+                        let found = found.map(|entry| entry.artifact.to_vec());
+                        assert!(!must || found.is_some(), "{index}: {n}: {k}");
+                        assert!(found.is_none_or(|found| found == content(k / 2 * 2)));
+                    }
+                };
+                opened.as_ref().map(|store| look(store, false)).ok();
+                let failed = plan.stop();
+                opened.as_ref().map(|store| look(store, true)).ok();
+                if !failed {
+                    opened.unwrap();
+                    break;
+                }
+            }
+            assert!(n > 15, "{index}: only {n} calls were counted");
+        }
+    }
+
+    #[test]
     fn the_spy_sees_what_a_store_that_writes_does() {
         let (_dir, root) = filled();
         let notes = Notes::default();

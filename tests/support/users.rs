@@ -14,6 +14,8 @@ use std::process::{Child, Command, Stdio};
 
 /// A user id and a group id that own nothing.
 pub const NOBODY: u32 = 65_534;
+/// A user with it, in no further group.
+pub const STRANGER: User = (NOBODY, NOBODY, NOBODY);
 
 /// Says what was not tested, past the harness, which shows nothing of tests that pass.
 #[allow(clippy::explicit_write, reason = "the harness catches `eprintln!`")]
@@ -21,19 +23,22 @@ pub fn skip(test: &str, why: &str) {
     writeln!(std::io::stderr(), "!!! SKIPPED {test}: {why}").unwrap();
 }
 
-fn setpriv(user: u32, group: u32) -> Command {
+/// Who a child is: the user, the group, and a further group if not the same.
+pub type User = (u32, u32, u32);
+
+fn setpriv((user, group, further): User) -> Command {
     let mut command = Command::new("setpriv");
     command
         .arg(format!("--reuid={user}"))
         .arg(format!("--regid={group}"))
-        .arg("--clear-groups");
+        .arg(format!("--groups={further}"));
     command
 }
 
 /// Whether children can run as other users here; says so loudly where not.
 pub fn can_be_others(test: &str) -> bool {
     let exe = std::env::current_exe().unwrap();
-    let can = setpriv(NOBODY, NOBODY)
+    let can = setpriv(STRANGER)
         .args(["test", "-x"])
         .arg(exe)
         .stderr(Stdio::null())
@@ -47,9 +52,17 @@ pub fn can_be_others(test: &str) -> bool {
 }
 
 /// As [`support::child`], as another user and with an umask.
-pub fn child_as(user: u32, group: u32, umask: &str, child: (&str, &str, &Path)) -> Child {
-    let (name, role, dir) = child;
-    setpriv(user, group)
+pub fn child_as(user: User, umask: &str, child: (&str, &str, &Path)) -> Child {
+    with_umask(setpriv(user), umask, child)
+}
+
+/// Runs a child with an umask and expects it to succeed.
+pub fn run_with(umask: &str, child: (&str, &str, &Path)) {
+    support::join(with_umask(Command::new("env"), umask, child));
+}
+
+fn with_umask(mut command: Command, umask: &str, (name, role, dir): (&str, &str, &Path)) -> Child {
+    command
         .args(["sh", "-c", "umask $0; exec \"$@\"", umask])
         .arg(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
@@ -62,8 +75,8 @@ pub fn child_as(user: u32, group: u32, umask: &str, child: (&str, &str, &Path)) 
 }
 
 /// Runs a child as another user and expects it to succeed.
-pub fn run_as(user: u32, group: u32, umask: &str, child: (&str, &str, &Path)) {
-    support::join(child_as(user, group, umask, child));
+pub fn run_as(user: User, umask: &str, child: (&str, &str, &Path)) {
+    support::join(child_as(user, umask, child));
 }
 
 pub fn chmod(path: &Path, mode: u32) {
