@@ -44,6 +44,8 @@ pub struct CacheBuilder {
     sharing: Sharing,
     queue_bytes: Option<u64>,
     build_wait: Duration,
+    max_age: Option<Duration>,
+    idle_namespaces: Option<Duration>,
     enabled: bool,
     listener: Option<Listener>,
 }
@@ -62,6 +64,8 @@ impl Default for CacheBuilder {
             sharing: Sharing::default(),
             queue_bytes: None,
             build_wait: Duration::from_secs(10 * 60),
+            max_age: None,
+            idle_namespaces: None,
             enabled: true,
             listener: None,
         }
@@ -215,6 +219,39 @@ impl CacheBuilder {
         self
     }
 
+    /// How old an artifact may be; any age unless set. It counts from the put, to the second, not from
+    /// the last use; putting it again makes it young again.
+    ///
+    /// An older artifact is a miss, in memory and on disk at the same moment, so that
+    /// [`Cache::get_or_insert_with`] builds it anew. On disk it is the first to go when room is
+    /// needed; see [`DiskStoreBuilder::max_age`](crate::DiskStoreBuilder::max_age).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let week = Duration::from_secs(7 * 24 * 60 * 60);
+    /// let builder = keepwarm::Cache::builder().max_age(week);
+    /// ```
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// When the directory needs room, artifacts of namespaces in which nothing was used for so long
+    /// go first; see
+    /// [`DiskStoreBuilder::idle_namespaces_first`](crate::DiskStoreBuilder::idle_namespaces_first).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let month = Duration::from_secs(30 * 24 * 60 * 60);
+    /// let builder = keepwarm::Cache::builder().idle_namespaces_first(month);
+    /// ```
+    pub fn idle_namespaces_first(mut self, idle: Duration) -> Self {
+        self.idle_namespaces = Some(idle);
+        self
+    }
+
     /// Whether the cache does anything at all; it does unless switched off.
     ///
     /// With `false` no directory is touched, every lookup is a miss, puts do nothing and
@@ -336,10 +373,13 @@ impl CacheBuilder {
         if !self.enabled {
             return Ok(self.off());
         }
-        let memory = MemoryStore::builder()
+        let mut memory = MemoryStore::builder()
             .byte_budget(self.memory_budget)
-            .entry_budget(self.memory_entries)
-            .build()?;
+            .entry_budget(self.memory_entries);
+        if let Some(age) = self.max_age {
+            memory = memory.max_age(age);
+        }
+        let memory = memory.build()?;
         let reports = Arc::new(Reports::new(self.listener.clone()));
         let backend = match path {
             None => Backend::Memory(memory),
@@ -354,17 +394,26 @@ impl CacheBuilder {
         path: &Path,
         reports: Arc<Reports>,
     ) -> Result<Tiered<MemoryStore, DiskStore>> {
-        let disk = DiskStore::builder()
+        let mut disk = DiskStore::builder()
             .byte_budget(self.disk_budget)
             .entry_budget(self.disk_entries)
             .mapping(self.mapping)
             .allow_network_file_system(self.allow_network_file_system)
             .read_only(self.read_only)
-            .sharing(self.sharing)
-            .open(path)?;
+            .sharing(self.sharing);
+        if let Some(age) = self.max_age {
+            disk = disk.max_age(age);
+        }
+        if let Some(idle) = self.idle_namespaces {
+            disk = disk.idle_namespaces_first(idle);
+        }
+        let disk = disk.open(path)?;
         let mut tiers = Tiered::builder(memory, disk)
             .write_policy(self.write_policy)
             .on_event(Arc::new(move |event| reports.on_event(event)));
+        if let Some(age) = self.max_age {
+            tiers = tiers.max_age(age);
+        }
         if let Some(bytes) = self.queue_bytes {
             tiers = tiers.queue_bytes(bytes);
         }
@@ -411,6 +460,8 @@ impl fmt::Debug for CacheBuilder {
             .field("sharing", &self.sharing)
             .field("queue_bytes", &self.queue_bytes)
             .field("build_wait", &self.build_wait)
+            .field("max_age", &self.max_age)
+            .field("idle_namespaces", &self.idle_namespaces)
             .field("enabled", &self.enabled)
             .finish_non_exhaustive()
     }

@@ -8,11 +8,11 @@ use super::pack::random_bytes;
 use super::private::Private;
 use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, HeapTable, Position};
+use crate::sync::{Arc, IndexWord, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Meta, RawFile};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
 
 /// Buckets of the first table: 56 KiB, 2,048 slots.
 pub(super) const FIRST_BUCKETS: u64 = 128;
@@ -45,13 +45,13 @@ enum Source {
 enum Words {
     Mapped(SharedMap),
     /// Header and table.
-    Heap(Arc<[AtomicU64]>, Arc<Vec<AtomicU64>>),
+    Heap(Arc<[IndexWord]>, Arc<Vec<IndexWord>>),
     /// In the file: every read is a `pread`.
     File,
 }
 
 impl Words {
-    fn header(&self) -> Option<&[AtomicU64]> {
+    fn header(&self) -> Option<&[IndexWord]> {
         match self {
             Self::Mapped(map) => Some(map.words()),
             Self::Heap(header, _) => Some(header),
@@ -59,7 +59,7 @@ impl Words {
         }
     }
 
-    fn table(&self) -> Option<&[AtomicU64]> {
+    fn table(&self) -> Option<&[IndexWord]> {
         match self {
             Self::Mapped(map) => Some(map.words().get(header::SIZE / 8..).unwrap_or_default()),
             Self::Heap(_, table) => Some(table),
@@ -114,8 +114,8 @@ impl Index {
             return Ok(Found::Bad(BadHeader::Damaged));
         }
         file.read_at(&mut bytes, 0)?;
-        let words: Vec<AtomicU64> = crate::hex::native_words(&bytes)
-            .map(AtomicU64::new)
+        let words: Vec<IndexWord> = crate::hex::native_words(&bytes)
+            .map(IndexWord::new)
             .collect();
         let constants = match Constants::decode(&words, meta.id.len) {
             Ok(constants) => constants,
@@ -144,7 +144,7 @@ impl Index {
         constants: Constants,
         (header, table): (Vec<u64>, HeapTable),
     ) -> Self {
-        let header = header.into_iter().map(AtomicU64::new).collect();
+        let header = header.into_iter().map(IndexWord::new).collect();
         Self {
             source: Source::Private(private),
             constants,
@@ -301,7 +301,8 @@ impl Index {
         )
     }
 
-    fn totals(&self) -> io::Result<[u64; TOTALS]> {
+    /// All totals and counters, with one read.
+    pub(super) fn totals(&self) -> io::Result<[u64; TOTALS]> {
         let mut totals = [0; TOTALS];
         if let Some(words) = self.words.header() {
             let words = words.iter().skip(Field::Entries as usize);
@@ -339,8 +340,8 @@ impl Index {
         self.file()?
             .read_at(&mut bytes, header::SIZE as u64 + bucket * BUCKET_BYTES)?;
         let mut words = crate::hex::native_words(&bytes);
-        let words: [AtomicU64; BUCKET_WORDS] =
-            std::array::from_fn(|_| AtomicU64::new(words.next().unwrap_or_default()));
+        let words: [IndexWord; BUCKET_WORDS] =
+            std::array::from_fn(|_| IndexWord::new(words.next().unwrap_or_default()));
         Ok(look(Bucket(&words)))
     }
 
@@ -365,8 +366,17 @@ impl Index {
     }
 
     /// Calls `each` for every slot in use.
-    pub(super) fn for_each(&self, mut each: impl FnMut(Position, Slot)) -> io::Result<()> {
-        for bucket in 0..self.constants.buckets {
+    pub(super) fn for_each(&self, each: impl FnMut(Position, Slot)) -> io::Result<()> {
+        self.for_each_in(0..self.constants.buckets, each)
+    }
+
+    /// Calls `each` for every slot in use of some buckets.
+    pub(super) fn for_each_in(
+        &self,
+        buckets: Range<u64>,
+        mut each: impl FnMut(Position, Slot),
+    ) -> io::Result<()> {
+        for bucket in buckets {
             self.with_bucket(bucket, |words| {
                 for (slot, content) in words.slots() {
                     each(Position { bucket, slot }, content);

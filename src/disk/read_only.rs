@@ -18,10 +18,9 @@ use crate::artifact::Artifact;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events;
 use crate::fingerprint::Fingerprint;
+use crate::sync::{Arc, Ordering};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 const OPEN: &str = "open a cache directory for reading only";
@@ -98,6 +97,10 @@ impl Inner {
             return Ok(Look::Nothing);
         }
         while let Some(binding) = found.live.pop() {
+            if self.is_expired(&binding.envelope) {
+                // As would be whatever is older.
+                return Ok(Look::Nothing);
+            }
             match self.load(index, &binding)? {
                 Content::Artifact(artifact) => return Ok(Look::Found(artifact, binding)),
                 _ if !last => break,

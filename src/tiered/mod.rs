@@ -34,6 +34,7 @@ mod writer;
 
 pub use builder::{TieredBuilder, WritePolicy};
 pub use event::TierEvent;
+pub(crate) use unwritten::Hold;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
@@ -106,6 +107,7 @@ pub struct Tiered<U: Store, L: Store + 'static> {
     /// Whether nothing is ever written below.
     reads_below: bool,
     wait_limit: std::time::Duration,
+    max_age: Option<std::time::Duration>,
 }
 
 /// A cheap hash of all 32 bytes; its low bits choose the stripe.
@@ -148,6 +150,7 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
             policy: settings.policy,
             reads_below,
             wait_limit: settings.wait_limit,
+            max_age: settings.max_age,
         }
     }
 
@@ -237,9 +240,16 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
         }
     }
 
+    /// Whether an entry that is not below yet is older than entries may be. (The tiers see to it
+    /// for what they hold.)
+    fn is_expired(&self, entry: &Entry) -> bool {
+        self.max_age.is_some_and(|age| entry.is_older_than(age))
+    }
+
     /// What is not in the upper tier: in the table, or (`true`) in the lower tier.
     fn find_below(&self, key: &Fingerprint) -> Result<(Option<Entry>, bool)> {
         match self.shared.queue.get(key) {
+            Lookup::Found(entry) if self.is_expired(&entry) => Ok((None, false)),
             Lookup::Found(entry) => Ok((Some(entry), false)),
             Lookup::Hidden => Ok((None, false)),
             Lookup::Clean => Ok((self.shared.lower.get(key)?, true)),
@@ -297,21 +307,56 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
         self.shared.queue.demote(displaced.iter().map(|d| d.key))
     }
 
-    /// Binds a key in the table and in the upper tier.
-    fn put_above(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
+    /// [`put`](Store::put), with something to be dropped when the entry is below, or when it is
+    /// certain that it never will be: whoever waits for that then finds the entry there, or not at
+    /// all. Under either policy it is queued at once.
+    pub(crate) fn put_holding(
+        &self,
+        key: &Fingerprint,
+        entry: Entry,
+        hold: Option<Hold>,
+    ) -> Result<PutOutcome> {
+        let (above, queued) = self.put_above(key, entry, hold).inspect_err(|_| {
+            count(&self.shared.counters.failed_puts);
+            self.start_writer();
+        })?;
+        count(&self.shared.counters.puts);
+        if self.reads_below {
+            return Ok(self.put_alone(above));
+        }
+        let mut keys = self.demote(&above.displaced);
+        if queued {
+            keys.push(*key);
+        }
+        self.make_room(&keys);
+        self.shared.reporter.evictions(&above.evictions);
+        Ok(PutOutcome::new(match above.status {
+            PutStatus::Rejected(_) => PutStatus::Stored,
+            status => status,
+        }))
+    }
+
+    /// Binds a key in the table and in the upper tier; tells whether it is queued.
+    fn put_above(
+        &self,
+        key: &Fingerprint,
+        entry: Entry,
+        hold: Option<Hold>,
+    ) -> Result<(PutOutcome, bool)> {
         let queue = &self.shared.queue;
         self.check_process("put into a store of the parent process")?;
         let _stripe = self.stripes.acquire(fold(key), queue.deadline())?;
         if self.reads_below {
-            return self.upper.put(key, entry);
+            return Ok((self.upper.put(key, entry)?, false));
         }
         let at_once = self.policy == WritePolicy::OnInsert;
-        queue.insert(*key, entry.clone(), at_once)?;
-        self.upper.put(key, entry).inspect_err(|_| {
+        let queued = queue.insert(*key, entry.clone(), at_once, hold)?;
+        let outcome = self.upper.put(key, entry).inspect_err(|_| {
             // It may still hold what the table has something newer for.
             drop(self.upper.remove(key));
             queue.demote(std::iter::once(*key));
-        })
+        })?;
+        Ok((outcome, queued))
     }
 
     /// What a put says that goes to the upper tier only.
@@ -410,7 +455,7 @@ impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
             return Ok(true);
         }
         match self.shared.queue.get(key) {
-            Lookup::Found(_) => Ok(true),
+            Lookup::Found(entry) => Ok(!self.is_expired(&entry)),
             Lookup::Hidden => Ok(false),
             Lookup::Clean => self.shared.lower.contains(key),
         }
@@ -421,23 +466,7 @@ impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
     /// Waits for room in the queue. The outcome hands nothing back and tells of no eviction: what
     /// the upper tier displaced goes below. [`TierEvent::Evicted`] tells of both tiers.
     fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
-        let above = self.put_above(key, entry).inspect_err(|_| {
-            count(&self.shared.counters.failed_puts);
-            self.start_writer();
-        })?;
-        count(&self.shared.counters.puts);
-        if self.reads_below {
-            return Ok(self.put_alone(above));
-        }
-        match self.policy {
-            WritePolicy::OnInsert => self.make_room(&[*key]),
-            WritePolicy::OnEviction => self.make_room(&self.demote(&above.displaced)),
-        }
-        self.shared.reporter.evictions(&above.evictions);
-        Ok(PutOutcome::new(match above.status {
-            PutStatus::Rejected(_) => PutStatus::Stored,
-            status => status,
-        }))
+        self.put_holding(key, entry, None)
     }
 
     fn remove(&self, key: &Fingerprint) -> Result<bool> {
