@@ -11,8 +11,8 @@ mod support;
 mod users;
 
 use keepwarm::{
-    Cache, DiskStore, DiskStoreBuilder, ErrorKind, Mapping, NamespaceId, PutStatus, Rejection,
-    Store,
+    Cache, DiskStore, DiskStoreBuilder, ErrorKind, Mapping, NamespaceId, Prune, PutStatus,
+    Rejection, Store,
 };
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -88,6 +88,20 @@ fn expect_refusals(store: &DiskStore) {
     assert_eq!(store.register_namespace("known").map_err(kind), Ok(known));
     let unknown = store.register_namespace("unknown").map_err(kind);
     assert_eq!(unknown, Err(ErrorKind::ReadOnly));
+    let refused = Err(ErrorKind::ReadOnly);
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    let old = Prune::new().older_than(week);
+    assert_eq!(store.prune(&old).map(drop).map_err(kind), refused);
+    assert_eq!(
+        store.remove_namespace(known).map(drop).map_err(kind),
+        refused
+    );
+    assert_eq!(store.mark().map(drop).map_err(kind), refused);
+    assert_eq!(store.zero_directory_stats().map_err(kind), refused);
+    assert_eq!(store.directory_stats().unwrap().entries, 95);
+    let listed = store.entries().filter(|entry| entry.is_ok()).count();
+    assert_eq!(listed, 95);
+    assert!(store.info(&key(1)).unwrap().is_some());
     store.touch(&[key(1), key(500)]).unwrap();
     store.flush().unwrap();
     let stats = store.stats();
@@ -565,4 +579,19 @@ fn a_reader_without_an_index_sees_packs_that_were_replaced() {
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert!(get(&store, 888) == Some(bytes(888, LARGE)));
     assert_eq!(store.stats().entries, 1);
+}
+
+#[test]
+fn what_is_too_old_is_a_miss_to_a_reader_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let before = snapshot(dir.path());
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let store = reader().max_age(std::time::Duration::from_secs(1));
+    let store = store.open(dir.path()).unwrap();
+    assert!((0..100).all(|n| get(&store, n).is_none() && !store.contains(&key(n)).unwrap()));
+    assert_eq!(store.stats().corrupt, 0);
+    let store = reader().max_age(std::time::Duration::from_secs(3600));
+    expect_all(&store.open(dir.path()).unwrap(), "young enough");
+    assert!(snapshot(dir.path()) == before);
 }
