@@ -72,7 +72,10 @@ mod sys;
 mod tiered;
 
 pub use artifact::Artifact;
-pub use cache::{Cache, CacheBuilder, EvictionReport, Namespace, Stats, default_path};
+pub use cache::{
+    Cache, CacheBuilder, EvictionReport, Namespace, Stats, WarmUpEnd, WarmUpProgress, WarmUpReport,
+    default_path,
+};
 pub use digest::Digest;
 pub use disk::{
     DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Mapping, Mark, NamespaceInfo,

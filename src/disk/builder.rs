@@ -70,10 +70,10 @@ pub struct DiskStoreBuilder {
     mapping: Mapping,
     lock_wait: Duration,
     network: bool,
-    read_only: bool,
-    sharing: Sharing,
     max_age: Option<Duration>,
     idle_namespaces: Option<Duration>,
+    read_only: bool,
+    sharing: Sharing,
 }
 
 impl Default for DiskStoreBuilder {
@@ -84,10 +84,10 @@ impl Default for DiskStoreBuilder {
             mapping: Mapping::default(),
             lock_wait: Duration::from_secs(10),
             network: false,
-            read_only: false,
-            sharing: Sharing::default(),
             max_age: None,
             idle_namespaces: None,
+            read_only: false,
+            sharing: Sharing::default(),
         }
     }
 }
@@ -148,6 +148,41 @@ impl DiskStoreBuilder {
         self
     }
 
+    /// How old an entry may be; any age by default. It counts from the put, to the second, not from
+    /// the last use; putting an entry again makes it young again.
+    ///
+    /// To this handle an older entry is a miss. It stays in the directory, for others that allow
+    /// more, until room is needed: then such entries go first, as
+    /// [`EvictionReason::Expired`](crate::EvictionReason::Expired).
+    /// [`prune`](DiskStore::prune) removes them at once. An entry from the future has the age
+    /// zero, so a clock that was set back makes nothing old.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let week = Duration::from_secs(7 * 24 * 60 * 60);
+    /// let builder = keepwarm::DiskStore::builder().max_age(week);
+    /// ```
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// When room is needed, entries of namespaces in which nothing was used for so long go first,
+    /// whatever was used last elsewhere; by default only the last use of each entry counts.
+    ///
+    /// Entries outside every namespace count as those of one more. Making room then reads a
+    /// 128-byte envelope an entry.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let month = Duration::from_secs(30 * 24 * 60 * 60);
+    /// let builder = keepwarm::DiskStore::builder().idle_namespaces_first(month);
+    /// ```
+    pub fn idle_namespaces_first(mut self, idle: Duration) -> Self {
+        self.idle_namespaces = Some(idle);
+        self
+    }
+
     /// Opens the directory for reading only: nothing in it is changed, locked or created, and no
     /// last use is written, so it may be on a read-only mount, belong to another user (who is then
     /// trusted), or be a layer of a container image. Not set by default.
@@ -186,41 +221,6 @@ impl DiskStoreBuilder {
     /// ```
     pub fn sharing(mut self, sharing: Sharing) -> Self {
         self.sharing = sharing;
-        self
-    }
-
-    /// How old an entry may be; any age by default. It counts from the put, to the second, not from
-    /// the last use; putting an entry again makes it young again.
-    ///
-    /// To this handle an older entry is a miss. It stays in the directory, for others that allow
-    /// more, until room is needed: then such entries go first, as
-    /// [`EvictionReason::Expired`](crate::EvictionReason::Expired).
-    /// [`prune`](DiskStore::prune) removes them at once. An entry from the future has the age
-    /// zero, so a clock that was set back makes nothing old.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// let week = Duration::from_secs(7 * 24 * 60 * 60);
-    /// let builder = keepwarm::DiskStore::builder().max_age(week);
-    /// ```
-    pub fn max_age(mut self, age: Duration) -> Self {
-        self.max_age = Some(age);
-        self
-    }
-
-    /// When room is needed, entries of namespaces in which nothing was used for so long go first,
-    /// whatever was used last elsewhere; by default only the last use of each entry counts.
-    ///
-    /// Entries outside every namespace count as those of one more. Making room then reads a
-    /// 128-byte envelope an entry.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// let month = Duration::from_secs(30 * 24 * 60 * 60);
-    /// let builder = keepwarm::DiskStore::builder().idle_namespaces_first(month);
-    /// ```
-    pub fn idle_namespaces_first(mut self, idle: Duration) -> Self {
-        self.idle_namespaces = Some(idle);
         self
     }
 

@@ -8,11 +8,14 @@
 //! | `lease` | who builds a key, of all processes |
 //! | `inner`, `publish` | the state behind a handle, the lock and the index in use |
 //! | `lookup`, `heal`, `recency` | a get, what it found damaged, what it used |
+//! | `listing`, `warm` | facts of entries and namespaces, what was used last |
 //! | `put`, `append`, `bind` | a put, a removal |
 //! | `read_only`, `private` | a directory that is only read, its index where there is none |
 //! | `survey`, `evict`, `empty`, `clear` | the budget: the choice, keys and contents, packs; everything |
+//! | `facts`, `prune`, `prune_pass` | what envelopes tell a pass, the rules of a caller, making it go |
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
-//! | `builder`, `sharing`, `counters` | settings and opening, whose files are used, what this handle did |
+//! | `builder`, `sharing` | settings and opening, whose files are used |
+//! | `counters`, `life` | what this handle did, what all did |
 //!
 //! Three rules carry all promises: packs are the truth about keys and digests the truth about
 //! bytes, the index is never trusted; nothing that a reader may hold is ever changed; what is
@@ -59,6 +62,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tmp;
+mod warm;
 
 use crate::artifact::Artifact;
 use crate::error::Result;
@@ -81,6 +85,7 @@ pub use prune::{Mark, Prune, PruneReason, PruneReport, Pruned};
 pub use sharing::Sharing;
 use std::path::Path;
 use std::time::Duration;
+pub(crate) use warm::{Quiet, Recent};
 
 use builder::create_directories;
 

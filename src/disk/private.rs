@@ -8,11 +8,11 @@ use super::layout::PackNumber;
 use super::object;
 use super::pack::{Files, Pack, list, random_bytes};
 use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
-use super::table::{Bucket, HeapTable};
-use crate::sync::{AtomicBool, Ordering};
+use super::table::HeapTable;
 use crate::sys::Meta;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// No table is larger: 8 million slots, 224 MiB. What does not fit is a miss.
@@ -183,7 +183,8 @@ impl Builder {
     fn has(&self, kind: SlotKind, hash: SlotHash) -> bool {
         let mut buckets = hash.buckets(self.table.buckets()).into_iter();
         buckets.any(|bucket| {
-            Bucket(&self.table.copy(bucket))
+            self.table
+                .bucket(bucket)
                 .matches(kind, hash)
                 .next()
                 .is_some()
@@ -213,7 +214,7 @@ impl Builder {
         };
         let mut used = 0;
         for bucket in 0..buckets {
-            for (_, slot) in Bucket(&self.table.copy(bucket)).slots() {
+            for (_, slot) in self.table.bucket(bucket).slots() {
                 used += u64::from(larger.insert(&slot));
             }
         }
@@ -276,8 +277,7 @@ mod tests {
         for n in 1..=50_000 {
             let hash = SlotHash::new(envelope(n).key.as_bytes(), 3);
             let found = hash.buckets(buckets).into_iter().any(|bucket| {
-                let words = new.table.copy(bucket);
-                let bucket = Bucket(&words);
+                let bucket = new.table.bucket(bucket);
                 let mut slots = bucket.matches(SlotKind::Key, hash);
                 slots.any(|(_, slot)| slot.place == place(n))
             });

@@ -30,6 +30,7 @@ mod stripes;
 mod tests;
 mod touches;
 mod unwritten;
+mod upkeep;
 mod writer;
 
 pub use builder::{TieredBuilder, WritePolicy};
@@ -45,7 +46,7 @@ use counters::{Counters, count};
 use queue::{Lookup, Queue};
 use std::hash::{Hash, Hasher};
 use stripes::Stripes;
-use touches::Touches;
+use touches::{Noted, Touches};
 use unwritten::Job;
 use writer::{Shared, Writer};
 
@@ -233,11 +234,16 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
 
     /// Notes that the upper tier serves a key.
     fn note_hit(&self, key: &Fingerprint, fold: u64) {
-        let touches = &self.shared.touches;
-        if !self.reads_below && touches.note(key, fold) {
-            self.shared.queue.touch_after(touches.interval());
-            self.start_writer();
+        if self.reads_below {
+            return;
         }
+        let (touches, queue) = (&self.shared.touches, &self.shared.queue);
+        match touches.note(key, fold, || queue.is_forked()) {
+            Noted::Nothing => return,
+            Noted::First => queue.touch_after(touches.interval()),
+            Noted::Many => queue.touch_now(),
+        }
+        self.start_writer();
     }
 
     /// Whether an entry that is not below yet is older than entries may be. (The tiers see to it
@@ -523,7 +529,7 @@ impl<U: Store, L: Store + 'static> Drop for Tiered<U, L> {
         drop(self.drain());
         self.shared.queue.close();
         if !self.writer.was_started() {
-            self.shared.write_touches();
+            drop(self.shared.write_touches(true));
         }
         self.writer.wait(self.wait_limit);
     }

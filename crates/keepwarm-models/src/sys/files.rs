@@ -1,7 +1,6 @@
 //! Simulated files; see the module above.
 
 use super::mapping::{ObjectMap, SharedMap};
-use super::trust::Trust;
 use super::{Access, FileId, FileSystem, Meta, RawFile};
 use crate::sync::{AtomicU64, IndexWord, Ordering, switch};
 use shuttle::rand::Rng as _;
@@ -288,11 +287,15 @@ impl RawFile for Open {
 pub(crate) struct RealFs;
 
 impl RealFs {
-    pub(crate) const fn new(_: Trust) -> Self {
+    #[cfg(test)]
+    pub(crate) const UNCHECKED: Self = Self;
+
+    pub(crate) fn new(_: super::trust::Trust) -> Self {
         Self
     }
 
-    pub(crate) const fn read_only(_: Trust) -> Self {
+    /// A model writes nothing through it: there is nothing to refuse.
+    pub(crate) fn read_only(_: super::trust::Trust) -> Self {
         Self
     }
 }
