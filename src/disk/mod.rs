@@ -129,8 +129,9 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// If the directory cannot be created or written, is something else, was written by a newer
-    /// version, or lies on a network file system.
+    /// If the directory cannot be created or written, is something else, belongs to somebody else
+    /// or may be written to by others than its [`Sharing`] says, was written by a newer version, or
+    /// lies on a network file system.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
