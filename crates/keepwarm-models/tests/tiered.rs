@@ -23,3 +23,8 @@ fn a_removed_entry_does_not_come_back_under_every_schedule() {
 fn dropping_loses_nothing_under_every_schedule() {
     check(tiered_models::nothing_lost_at_the_end);
 }
+
+#[test]
+fn a_cleared_entry_does_not_come_back_under_every_schedule() {
+    check(tiered_models::no_value_after_a_clear);
+}
