@@ -24,6 +24,7 @@ counters!(
     flush_errors,
     corrupt,
     maintenance_errors,
+    lost_uses,
 );
 
 impl Counters {

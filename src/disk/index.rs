@@ -11,6 +11,7 @@ use crate::sync::{Arc, IndexWord, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Meta, RawFile};
 use std::io;
+use std::ops::Range;
 
 /// Buckets of the first table: 56 KiB, 2,048 slots.
 pub(super) const FIRST_BUCKETS: u64 = 128;
@@ -215,7 +216,8 @@ impl Index {
         )
     }
 
-    fn totals(&self) -> io::Result<[u64; TOTALS]> {
+    /// All totals and counters, with one read.
+    pub(super) fn totals(&self) -> io::Result<[u64; TOTALS]> {
         let mut totals = [0; TOTALS];
         if let Some(map) = &self.map {
             let words = map.words().iter().skip(Field::Entries as usize);
@@ -283,8 +285,17 @@ impl Index {
     }
 
     /// Calls `each` for every slot in use.
-    pub(super) fn for_each(&self, mut each: impl FnMut(Position, Slot)) -> io::Result<()> {
-        for bucket in 0..self.constants.buckets {
+    pub(super) fn for_each(&self, each: impl FnMut(Position, Slot)) -> io::Result<()> {
+        self.for_each_in(0..self.constants.buckets, each)
+    }
+
+    /// Calls `each` for every slot in use of some buckets.
+    pub(super) fn for_each_in(
+        &self,
+        buckets: Range<u64>,
+        mut each: impl FnMut(Position, Slot),
+    ) -> io::Result<()> {
+        for bucket in buckets {
             self.with_bucket(bucket, |words| {
                 for (slot, content) in words.slots() {
                     each(Position { bucket, slot }, content);

@@ -15,7 +15,8 @@ use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
-use crate::sync::{Arc, Ordering};
+use crate::store::{is_past, now};
+use crate::sync::{Arc, Ordering, fence};
 use std::io;
 use std::time::Duration;
 
@@ -110,12 +111,21 @@ impl Inner {
     /// Bindings are looked at one after the other, while a flush or a removal may bury them, the
     /// oldest first: a look that found an older one alive may come to the newer one when that is
     /// dead too, or no longer in the table. So only a look that nothing changed under counts.
+    ///
+    /// Nor are the two buckets of a key looked at at once. While it is rebound it may move from the
+    /// one that this look has yet to come to into the one where it has been. So nothing found is
+    /// looked for once more, after the loads before: whoever saw the place that it had left sees
+    /// the one that it moved to.
     pub(super) fn settled_bindings(
         &self,
         index: &Index,
         key: &Fingerprint,
     ) -> io::Result<Bindings> {
         let mut found = self.bindings(index, key)?;
+        if found.live.is_empty() && found.stale.is_empty() {
+            fence(Ordering::Acquire);
+            found = self.bindings(index, key)?;
+        }
         for _ in 0..SETTLING_LOOKS {
             if found.live.is_empty() {
                 break;
@@ -188,6 +198,12 @@ impl Inner {
         Ok(None)
     }
 
+    /// Whether an entry is older than entries may be.
+    pub(super) fn is_expired(&self, envelope: &Envelope) -> bool {
+        let limit = self.limits.max_age;
+        limit.is_some_and(|age| is_past(envelope.put_at(), age, now()))
+    }
+
     fn is_time_to_look(&self) -> bool {
         let now = self.born.elapsed();
         let last = Duration::from_millis(self.looked.load(Ordering::Relaxed));
@@ -208,6 +224,9 @@ impl Inner {
                 Look::Gone
             });
         };
+        if self.is_expired(&binding.envelope) {
+            return Ok(Look::Nothing);
+        }
         Ok(match self.load(index, &binding)? {
             Content::Artifact(artifact) => Look::Found(artifact, binding),
             Content::Gone => Look::Gone,

@@ -156,9 +156,35 @@ pub fn no_older_value_after_a_newer_one() {
     newest_wins(Mapping::Never, false);
 }
 
+/// A key that is rebound and buried all the while moves from one bucket to the other and back: a
+/// reader that nobody tells anything finds it each time, and never goes back.
+fn rebound_is_found(mapping: Mapping) {
+    let model = Model::new(BUDGET, mapping);
+    model.put(One, 1, 1);
+    let writer = thread(&model, |model| {
+        for version in 2..5 {
+            model.put(One, 1, version);
+            model.flush(One);
+        }
+    });
+    let reader = thread(&model, |model| {
+        let mut last = Some(1);
+        for _ in 0..4 {
+            let found = model.get(Two, 1);
+            assert!(found >= last, "{found:?} after {last:?}");
+            last = found;
+        }
+    });
+    at_once(vec![writer, reader], || {
+        assert_eq!(model.get(Two, 1), Some(4));
+    });
+}
+
 /// A flush buries what was replaced, under the eyes of readers.
 pub fn burying_replaced_values_hides_no_newer_one() {
     newest_wins(Mapping::Large, true);
+    rebound_is_found(Mapping::Large);
+    rebound_is_found(Mapping::Never);
 }
 
 /// Two processes put one key: the later generation wins for both, and stays.

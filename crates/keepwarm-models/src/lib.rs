@@ -103,3 +103,18 @@ fn at_once(threads: Vec<Thread>, last: impl FnOnce()) {
     }
     last();
 }
+
+/// Runs a model under random schedules, then under adversarial ones with up to `depth` switches
+/// where they hurt (PCT): `KEEPWARM_MODEL_RUNS` of each, or `runs` where that is not set.
+pub fn check(model: fn(), runs: usize, depth: usize) {
+    use shuttle::scheduler::{PctScheduler, RandomScheduler};
+    let wanted = std::env::var("KEEPWARM_MODEL_RUNS").ok();
+    let runs = wanted.and_then(|runs| runs.parse().ok()).unwrap_or(runs);
+    let config = || {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 18;
+        config
+    };
+    shuttle::Runner::new(RandomScheduler::new(runs), config()).run(model);
+    shuttle::Runner::new(PctScheduler::new(depth, runs), config()).run(model);
+}

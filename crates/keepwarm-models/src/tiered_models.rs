@@ -7,7 +7,7 @@ use crate::{
     Tiered, WritePolicy, at_once,
 };
 use shuttle::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use shuttle::sync::{Arc, Mutex};
+use shuttle::sync::{Arc, Condvar, Mutex};
 
 /// A store of the last `room` keys that were put, atomic in each call.
 #[derive(Debug)]
@@ -245,6 +245,78 @@ fn drop_drains(policy: WritePolicy) {
     }
 }
 
+/// What was below at each drop of a hold.
+type Drops = Arc<(Mutex<Vec<Option<u8>>>, Condvar)>;
+
+/// Says, when it is dropped, what is below under its key.
+struct Hold {
+    lower: Arc<Tier>,
+    drops: Drops,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let below = self.lower.get(&key(1)).ok().flatten();
+        let (drops, dropped) = &*self.drops;
+        if let Ok(mut drops) = drops.lock() {
+            drops.push(below.map(|entry| entry.artifact[0]));
+        }
+        dropped.notify_all();
+    }
+}
+
+/// A put with a hold, among others that do what `rival` does: the hold is dropped exactly once,
+/// without a flush, and then `fits` what is below. A hold that is never dropped is a deadlock.
+fn hold(policy: WritePolicy, rival: fn(&Tiered<Tier, Arc<Tier>>), fits: fn(Option<u8>) -> bool) {
+    let lower = Arc::new(Tier::new(9));
+    let tiers = Tiered::builder(Tier::new(1), Arc::clone(&lower));
+    let model = Arc::new(tiers.write_policy(policy).build());
+    let drops = Drops::default();
+    let (holder, held) = (Arc::clone(&model), Arc::clone(&drops));
+    let (other, displacer) = (Arc::clone(&model), Arc::clone(&model));
+    let threads: Vec<Box<dyn FnOnce() + Send>> = vec![
+        Box::new(move || {
+            let hold = Box::new(Hold { lower, drops: held });
+            let put = holder.put_holding(&key(1), vec![1].into(), Some(hold));
+            assert!(put.is_ok());
+        }),
+        Box::new(move || rival(&other)),
+        Box::new(move || assert!(displacer.put(&key(2), vec![0].into()).is_ok())),
+    ];
+    at_once(threads, || {
+        let (list, dropped) = &*drops;
+        let Ok(mut list) = list.lock() else { return };
+        while list.is_empty() {
+            let Ok(next) = dropped.wait(list) else { return };
+            list = next;
+        }
+        drop(list);
+        drop(model);
+        let Ok(list) = drops.0.lock() else { return };
+        assert_eq!(list.len(), 1, "dropped more than once");
+        assert!(fits(list[0]), "dropped with {:?} below", list[0]);
+    });
+}
+
+/// Whatever is put meanwhile, the hold is not dropped before its entry, or a newer one, is below.
+fn hold_until_below(policy: WritePolicy) {
+    let put = |model: &Tiered<Tier, Arc<Tier>>| {
+        assert!(model.put(&key(1), vec![2].into()).is_ok());
+    };
+    hold(policy, put, |below| below.is_some());
+    let flush = |model: &Tiered<Tier, Arc<Tier>>| assert!(model.flush().is_ok());
+    hold(policy, flush, |below| below == Some(1));
+}
+
+/// What removes the entry ends the hold, once.
+fn hold_until_gone(policy: WritePolicy) {
+    let fits = |below: Option<u8>| below == Some(1) || below.is_none();
+    let remove = |model: &Tiered<Tier, Arc<Tier>>| assert!(model.remove(&key(1)).is_ok());
+    hold(policy, remove, fits);
+    let clear = |model: &Tiered<Tier, Arc<Tier>>| assert!(model.clear().is_ok());
+    hold(policy, clear, fits);
+}
+
 /// Runs a model under both policies.
 fn both(model: fn(WritePolicy)) {
     model(WritePolicy::OnInsert);
@@ -273,4 +345,10 @@ pub fn no_value_after_a_clear() {
 /// See [`drop_drains`].
 pub fn nothing_lost_at_the_end() {
     both(drop_drains);
+}
+
+/// See [`hold_until_below`] and [`hold_until_gone`].
+pub fn holds_are_dropped_once_and_not_before_the_entry_is_below() {
+    both(hold_until_below);
+    both(hold_until_gone);
 }

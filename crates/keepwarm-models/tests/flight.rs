@@ -3,10 +3,7 @@
 use keepwarm_models::flight_models;
 
 fn check(model: fn()) {
-    let runs = std::env::var("KEEPWARM_MODEL_RUNS").ok();
-    let runs = runs.and_then(|runs| runs.parse().ok()).unwrap_or(1_000);
-    shuttle::check_random(model, runs);
-    shuttle::check_pct(model, runs, 3);
+    keepwarm_models::check(model, 1000, 3);
 }
 
 #[test]

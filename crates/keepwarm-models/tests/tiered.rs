@@ -3,10 +3,7 @@
 use keepwarm_models::tiered_models;
 
 fn check(model: fn()) {
-    let runs = std::env::var("KEEPWARM_MODEL_RUNS").ok();
-    let runs = runs.and_then(|runs| runs.parse().ok()).unwrap_or(200);
-    shuttle::check_random(model, runs);
-    shuttle::check_pct(model, runs, 4);
+    keepwarm_models::check(model, 200, 4);
 }
 
 #[test]
@@ -27,4 +24,9 @@ fn dropping_loses_nothing_under_every_schedule() {
 #[test]
 fn a_cleared_entry_does_not_come_back_under_every_schedule() {
     check(tiered_models::no_value_after_a_clear);
+}
+
+#[test]
+fn a_hold_is_dropped_once_and_not_before_its_entry_is_below_under_every_schedule() {
+    check(tiered_models::holds_are_dropped_once_and_not_before_the_entry_is_below);
 }
