@@ -48,6 +48,10 @@ pub(super) struct Bindings {
 }
 
 impl Bindings {
+    fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.stale.is_empty()
+    }
+
     /// Where the slots are and where they lead, and which of them are alive.
     fn places(&self) -> impl Iterator<Item = (Position, Place, bool)> {
         let live = self.live.iter().map(|b| (b.at, b.slot.place, true));
@@ -113,18 +117,27 @@ impl Inner {
     /// dead too, or no longer in the table. So only a look that nothing changed under counts.
     ///
     /// Nor are the two buckets of a key looked at at once. While it is rebound it may move from the
-    /// one that this look has yet to come to into the one where it has been. So nothing found is
-    /// looked for once more, after the loads before: whoever saw the place that it had left sees
-    /// the one that it moved to.
+    /// one that this look has yet to come to into the one where it has been, and loads may be
+    /// reordered as well. So what was not found is looked for once more, and again as long as
+    /// something was bound or moved during the look. Whoever sees the place that a key has left
+    /// sees, behind a fence, what was counted before it left.
     pub(super) fn settled_bindings(
         &self,
         index: &Index,
         key: &Fingerprint,
     ) -> io::Result<Bindings> {
         let mut found = self.bindings(index, key)?;
-        if found.live.is_empty() && found.stale.is_empty() {
+        for _ in 0..SETTLING_LOOKS {
+            if !found.is_empty() {
+                break;
+            }
+            let before = index.moves();
             fence(Ordering::Acquire);
             found = self.bindings(index, key)?;
+            fence(Ordering::Acquire);
+            if index.moves() == before {
+                break;
+            }
         }
         for _ in 0..SETTLING_LOOKS {
             if found.live.is_empty() {
@@ -218,7 +231,7 @@ impl Inner {
     fn look(&self, index: &Index, key: &Fingerprint) -> io::Result<Look> {
         let mut found = self.settled_bindings(index, key)?;
         let Some(binding) = found.live.pop() else {
-            return Ok(if found.stale.is_empty() {
+            return Ok(if found.is_empty() {
                 Look::Nothing
             } else {
                 Look::Gone

@@ -37,6 +37,11 @@ fn a_table_that_is_replaced_loses_nothing_under_every_schedule() {
 }
 
 #[test]
+fn a_table_that_grows_loses_nothing_under_every_schedule() {
+    check(disk_models::a_table_that_grows_loses_nothing);
+}
+
+#[test]
 fn an_emptied_pack_loses_nothing_under_every_schedule() {
     check(disk_models::an_emptied_pack_loses_nothing);
 }
