@@ -110,22 +110,15 @@ impl Inner {
         Ok(found)
     }
 
-    /// The bindings of `key` at one moment, for who does not hold the lock.
+    /// As [`bindings`](Self::bindings), for who does not hold the lock: what is there all the while
+    /// is not overlooked because it moves.
     ///
-    /// Bindings are looked at one after the other, while a flush or a removal may bury them, the
-    /// oldest first: a look that found an older one alive may come to the newer one when that is
-    /// dead too, or no longer in the table. So only a look that nothing changed under counts.
-    ///
-    /// Nor are the two buckets of a key looked at at once. While it is rebound it may move from the
-    /// one that this look has yet to come to into the one where it has been, and loads may be
-    /// reordered as well. So what was not found is looked for once more, and again as long as
+    /// The two buckets of a key are looked at one after the other. While it is rebound it may move
+    /// from the one that this look has yet to come to into the one where it has been, and loads may
+    /// be reordered as well. So what was not found is looked for once more, and again as long as
     /// something was bound or moved during the look. Whoever sees the place that a key has left
     /// sees, behind a fence, what was counted before it left.
-    pub(super) fn settled_bindings(
-        &self,
-        index: &Index,
-        key: &Fingerprint,
-    ) -> io::Result<Bindings> {
+    fn moving_bindings(&self, index: &Index, key: &Fingerprint) -> io::Result<Bindings> {
         let mut found = self.bindings(index, key)?;
         for _ in 0..SETTLING_LOOKS {
             if !found.is_empty() {
@@ -139,6 +132,20 @@ impl Inner {
                 break;
             }
         }
+        Ok(found)
+    }
+
+    /// The bindings of `key` at one moment, for who does not hold the lock.
+    ///
+    /// Bindings are looked at one after the other, while a flush or a removal may bury them, the
+    /// oldest first: a look that found an older one alive may come to the newer one when that is
+    /// dead too, or no longer in the table. So only a look that nothing changed under counts.
+    pub(super) fn settled_bindings(
+        &self,
+        index: &Index,
+        key: &Fingerprint,
+    ) -> io::Result<Bindings> {
+        let mut found = self.moving_bindings(index, key)?;
         for _ in 0..SETTLING_LOOKS {
             if found.live.is_empty() {
                 break;
@@ -150,7 +157,7 @@ impl Inner {
                     break;
                 }
             }
-            let again = self.bindings(index, key)?;
+            let again = self.moving_bindings(index, key)?;
             let settled = again.places().eq(found.places());
             found = again;
             if settled {

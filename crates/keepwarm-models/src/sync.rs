@@ -4,8 +4,7 @@ use shuttle::current::clock;
 use shuttle::rand::Rng as _;
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use shuttle::sync::mpsc::{Receiver, channel};
-pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard, RwLock};
-use shuttle::sync::{LockResult, WaitTimeoutResult};
+pub(crate) use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use shuttle::thread::{Builder, JoinHandle, ThreadId, current, yield_now};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,60 +19,6 @@ pub(crate) fn sleep(_: Duration) {
 /// Lets another thread run, or not.
 pub(crate) fn switch() {
     AtomicBool::new(false).load(Ordering::SeqCst);
-}
-
-/// Waits up to this long may end without a notification.
-const SHORT: Duration = Duration::from_secs(1);
-/// But only so many for each condition, so that whoever waits again and again comes to an end.
-const SHORT_WAITS: usize = 3;
-
-/// The checker's, whose waits never end by time, but for short ones: these may be woken at any
-/// moment, which stands for a wait whose time is up and for one that ends for no reason.
-#[derive(Debug, Default)]
-pub(crate) struct Condvar {
-    condvar: Arc<shuttle::sync::Condvar>,
-    short_waits: std::sync::atomic::AtomicUsize,
-}
-
-impl Condvar {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
-    pub(crate) fn notify_one(&self) {
-        self.condvar.notify_one();
-    }
-
-    pub(crate) fn notify_all(&self) {
-        self.condvar.notify_all();
-    }
-
-    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-        self.condvar.wait(guard)
-    }
-
-    pub(crate) fn wait_timeout<'a, T>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        wait: Duration,
-    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
-        let is_short = wait <= SHORT;
-        if !is_short || self.short_waits.fetch_add(1, Ordering::Relaxed) >= SHORT_WAITS {
-            return self.condvar.wait_timeout(guard, wait);
-        }
-        let awake = Arc::new(AtomicBool::new(false));
-        let (condvar, seen) = (Arc::clone(&self.condvar), Arc::clone(&awake));
-        let clock = shuttle::thread::spawn(move || {
-            while !seen.load(Ordering::SeqCst) {
-                condvar.notify_all();
-                yield_now();
-            }
-        });
-        let woken = self.condvar.wait_timeout(guard, wait);
-        awake.store(true, Ordering::SeqCst);
-        drop(clock);
-        woken
-    }
 }
 
 /// The checker has no `OnceLock`, and one of the standard library would block the one thread that

@@ -27,11 +27,6 @@ fn failing_builds_that_ask_for_one_another_end_under_every_schedule() {
 }
 
 #[test]
-fn a_wait_that_ends_leaves_no_build_behind_under_every_schedule() {
-    check(flight_models::waits_that_end_leave_no_build_behind);
-}
-
-#[test]
 fn a_builder_that_asks_for_its_own_key_ends_under_every_schedule() {
     check(flight_models::re_entrance_ends);
 }

@@ -26,7 +26,7 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// The lines of a file that are neither comments nor its unit tests, which come last.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    let code = text.split("\n#[cfg(test)]\nmod tests {").next();
+    let code = text.split("\nmod tests {").next();
     let lines = code.unwrap_or_default().lines().map(str::trim);
     lines.filter(|line| !line.starts_with("//"))
 }
