@@ -261,7 +261,8 @@ fn remove_if_left(files: &Files, path: &Path) -> io::Result<()> {
 }
 
 // Miri knows no `openat2`.
-#[cfg(all(test, not(miri)))]
+#[cfg(test)]
+#[cfg(not(miri))]
 mod tests {
     use super::*;
     use crate::disk::DiskStore;

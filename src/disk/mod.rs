@@ -53,7 +53,8 @@ mod slot;
 mod survey;
 mod table;
 // Miri knows neither `openat2` nor mapped files.
-#[cfg(all(test, not(miri)))]
+#[cfg(test)]
+#[cfg(not(miri))]
 mod tests;
 mod tmp;
 

@@ -29,9 +29,17 @@
 //!
 //! # What it caught
 //!
+//! A bug of the library: a get could miss a key that was there all the while, because a rebinding
+//! and a flush moved it from the bucket that the look-up had yet to come to into the one where it
+//! had been (see `moving_bindings` in `disk/lookup.rs`).
+//!
 //! Each of these changes of the library, made by hand, fails a model:
 //!
-//! MUTATIONS
+//! | change | caught by |
+//! |---|---|
+//! | `Budget::claim` takes an entry off although no limit is exceeded any more | memory: evicted more than was needed |
+//! | `settled_bindings` looks only once for what it did not find, or that only at first | disk: a miss after a hit, nothing removed |
+//! | `Flights::join` looks no further than its own thread for a cycle | flight: a deadlock |
 
 #![allow(
     dead_code,
