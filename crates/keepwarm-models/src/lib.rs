@@ -40,6 +40,7 @@
 //! | `Budget::claim` takes an entry off although no limit is exceeded any more | memory: evicted more than was needed |
 //! | `settled_bindings` looks only once for what it did not find, or that only at first | disk: a miss after a hit, nothing removed |
 //! | `Flights::join` looks no further than its own thread for a cycle | flight: a deadlock |
+//! | `Tiered::clear` keeps what is unwritten | tiered: came back |
 
 #![allow(
     dead_code,
