@@ -122,7 +122,18 @@ pub(crate) fn fence(order: Ordering) {
     }
 }
 
+impl Default for IndexWord {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl IndexWord {
+    /// For a table that nobody else sees yet, so that nothing was stored into it.
+    pub(crate) fn get_mut(&mut self) -> &mut u64 {
+        &mut self.first
+    }
+
     pub(crate) fn new(first: u64) -> Self {
         Self {
             first,

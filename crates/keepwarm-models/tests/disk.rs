@@ -1,9 +1,9 @@
-//! Runs the models of the disk tier; `KEEPWARM_MODEL_RUNS` schedules each (50 unless set).
+//! Runs the models of the disk tier; `KEEPWARM_MODEL_RUNS` schedules each (400 unless set).
 
 use keepwarm_models::disk_models;
 
 fn check(model: fn()) {
-    keepwarm_models::check(model, 50, 3);
+    keepwarm_models::check(model, 400, 3);
 }
 
 #[test]

@@ -10,7 +10,7 @@ const ALLOWED: [&str; 4] = [
     "use std::sync::Arc;",
     "use std::sync::OnceLock;",
     "use std::sync::PoisonError;",
-    "use std::sync::atomic::AtomicU32;",
+    "use std::sync::atomic::{AtomicU32, AtomicU64};",
 ];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
