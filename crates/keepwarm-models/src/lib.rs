@@ -49,6 +49,7 @@
     unreachable_pub,
     unused_imports,
     unexpected_cfgs,
+    clippy::all,
     clippy::pedantic,
     rustdoc::broken_intra_doc_links,
     rustdoc::private_intra_doc_links,
