@@ -38,9 +38,22 @@
 //! | change | caught by |
 //! |---|---|
 //! | `Budget::claim` takes an entry off although no limit is exceeded any more | memory: evicted more than was needed |
-//! | `settled_bindings` looks only once for what it did not find, or that only at first | disk: a miss after a hit, nothing removed |
+//! | a shard does not count a new entry | memory: miscounted |
 //! | `Flights::join` looks no further than its own thread for a cycle | flight: a deadlock |
+//! | a promotion does not ask whether the key changed | tiered: came back, an older value |
 //! | `Tiered::clear` keeps what is unwritten | tiered: came back |
+//! | what was not found is not looked for again, or only at first (`moving_bindings`) | disk: a miss after a hit |
+//! | bindings are taken as they are found (`settled_bindings`) | disk: an older value |
+//! | a binding that is not live is served | disk: came back |
+//! | `unbind` does not mark bindings dead, or only the newest | disk: came back, an older value |
+//! | a flush buries the newest binding as well | disk: a miss |
+//! | `bind` does not ask whether the pack still has its name | disk: lost after the clear |
+//! | `bind` does not ask whether the content is still there | disk: lost |
+//! | a replaced table is not marked *retiring* | disk: an older value |
+//!
+//! Not caught, so argued only: the order of the steps of `Tiered::remove`; the second of the two
+//! fences of `moving_bindings`; the comparison of the full key with a slot's (settling hides it); the
+//! last look before a pack is unlinked.
 
 #![allow(
     dead_code,

@@ -37,6 +37,11 @@ fn a_table_that_is_replaced_loses_nothing_under_every_schedule() {
 }
 
 #[test]
+fn a_slot_that_changes_hands_leads_nobody_astray_under_every_schedule() {
+    check(disk_models::a_slot_that_changes_hands_leads_nobody_astray);
+}
+
+#[test]
 fn a_table_that_grows_loses_nothing_under_every_schedule() {
     check(disk_models::a_table_that_grows_loses_nothing);
 }
