@@ -323,6 +323,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a thousand hashes: hours")]
     fn every_flipped_bit_is_refused_or_ends_the_binding() {
         let (key, id) = (CheckKey::public(), [9; 16]);
         let mut bytes = sample().encode(&key, &id, 64);

@@ -290,12 +290,14 @@ mod tests {
 
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "hundreds of hashes: hours")]
         fn any_bytes_decode_to_what_they_say_or_to_nothing(input in proptest::collection::vec(any::<u8>(), 0..600)) {
             super::decode(&input);
         }
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "hundreds of hashes: hours")]
     fn every_seed_of_the_fuzzer_passes() {
         let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/decode");
         // Not in the published package.

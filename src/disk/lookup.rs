@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::store::{is_past, now};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, fence};
 use std::io;
 use std::time::Duration;
 
@@ -49,6 +49,10 @@ pub(super) struct Bindings {
 }
 
 impl Bindings {
+    fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.stale.is_empty()
+    }
+
     /// Where the slots are and where they lead, and which of them are alive.
     fn places(&self) -> impl Iterator<Item = (Position, Place, bool)> {
         let live = self.live.iter().map(|b| (b.at, b.slot.place, true));
@@ -107,6 +111,31 @@ impl Inner {
         Ok(found)
     }
 
+    /// As [`bindings`](Self::bindings), for who does not hold the lock: what is there all the while
+    /// is not overlooked because it moves.
+    ///
+    /// The two buckets of a key are looked at one after the other. While it is rebound it may move
+    /// from the one that this look has yet to come to into the one where it has been, and loads may
+    /// be reordered as well. So what was not found is looked for once more, and again as long as
+    /// something was bound or moved during the look. Whoever sees the place that a key has left
+    /// sees, behind a fence, what was counted before it left.
+    fn moving_bindings(&self, index: &Index, key: &Fingerprint) -> io::Result<Bindings> {
+        let mut found = self.bindings(index, key)?;
+        for _ in 0..SETTLING_LOOKS {
+            if !found.is_empty() {
+                break;
+            }
+            let before = index.moves();
+            fence(Ordering::Acquire);
+            found = self.bindings(index, key)?;
+            fence(Ordering::Acquire);
+            if index.moves() == before {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// The bindings of `key` at one moment, for who does not hold the lock.
     ///
     /// Bindings are looked at one after the other, while a flush or a removal may bury them, the
@@ -117,7 +146,7 @@ impl Inner {
         index: &Index,
         key: &Fingerprint,
     ) -> io::Result<Bindings> {
-        let mut found = self.bindings(index, key)?;
+        let mut found = self.moving_bindings(index, key)?;
         for _ in 0..SETTLING_LOOKS {
             if found.live.is_empty() {
                 break;
@@ -129,7 +158,7 @@ impl Inner {
                     break;
                 }
             }
-            let again = self.bindings(index, key)?;
+            let again = self.moving_bindings(index, key)?;
             let settled = again.places().eq(found.places());
             found = again;
             if settled {
@@ -210,7 +239,7 @@ impl Inner {
     fn look(&self, index: &Index, key: &Fingerprint) -> io::Result<Look> {
         let mut found = self.settled_bindings(index, key)?;
         let Some(binding) = found.live.pop() else {
-            return Ok(if found.stale.is_empty() {
+            return Ok(if found.is_empty() {
                 Look::Nothing
             } else {
                 Look::Gone

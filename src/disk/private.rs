@@ -9,10 +9,10 @@ use super::object;
 use super::pack::{Files, Pack, list, random_bytes};
 use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
 use super::table::HeapTable;
+use crate::sync::{AtomicBool, Ordering};
 use crate::sys::Meta;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// No table is larger: 8 million slots, 224 MiB. What does not fit is a miss.

@@ -246,7 +246,7 @@ impl Inner {
             if lease.is_some() || Instant::now() >= deadline {
                 return Ok(lease);
             }
-            std::thread::sleep(PAUSE);
+            crate::sync::sleep(PAUSE);
         }
     }
 

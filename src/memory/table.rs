@@ -144,6 +144,7 @@ mod tests {
 
         // Few tags at either end, so that runs are long, wrap around, and share tags.
         #[test]
+        #[cfg_attr(miri, ignore = "safe code of one thread: hours, and nothing for Miri to see")]
         fn the_table_finds_what_a_map_finds(
             steps in prop::collection::vec((0..60u32, prop::sample::select(vec![
                 0u32, 1, 1 << 28, 1 << 29, u32::MAX - (1 << 29), u32::MAX - 1, u32::MAX,

@@ -85,6 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri knows no `statfs`")]
     fn network_file_systems_are_told_by_their_numbers_and_local_ones_are_not() {
         const EXT4: i64 = 0xef53;
         const TMPFS: i64 = 0x0102_1994;

@@ -585,6 +585,7 @@ mod tests {
         /// stays in the table until a job that carried exactly it was settled, and so does what is
         /// held for the key.
         #[test]
+        #[cfg_attr(miri, ignore = "safe code of one thread: hours, and nothing for Miri to see")]
         fn the_table_holds_what_a_plain_map_holds(ops in ops()) {
             let mut table = Table::default();
             let mut model: HashMap<Fingerprint, (u64, Content)> = HashMap::new();

@@ -1,7 +1,12 @@
 //! What single flight promises, under every schedule. Waits in these models do not end by time,
 //! so a waiter that nobody wakes is a deadlock, which the checker reports.
+//!
+//! Not modelled, and left to the unit tests of `flight.rs`: a wait that ends by time, and a builder
+//! that panics (the checker switches no threads while a panic unwinds; the drop that hands over is
+//! the one that a failing builder runs).
 #![allow(clippy::missing_panics_doc, reason = "that is how a model says no")]
 
+use crate::Thread;
 use crate::flight::{Flights, Turn};
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
@@ -84,14 +89,11 @@ impl Model {
 
 fn at_once(threads: u8, run: impl Fn(u8) + Send + Sync + 'static) {
     let run = Arc::new(run);
-    let spawn = |n| {
+    let thread = |n| -> Thread {
         let run = Arc::clone(&run);
-        thread::spawn(move || run(n))
+        Box::new(move || run(n))
     };
-    let threads: Vec<_> = (0..threads).map(spawn).collect();
-    for thread in threads {
-        assert!(thread.join().is_ok(), "a thread of the model panicked");
-    }
+    crate::at_once((0..threads).map(thread).collect(), || ());
 }
 
 /// However threads interleave, a missing key is built once and all receive it.
@@ -150,5 +152,15 @@ pub fn failing_rings_end() {
         let inner = || (n != 1).then_some(1);
         let got = model.get(key, || model.get(next, inner).filter(|_| n != 0));
         assert!(got.is_none_or(|value| value == 1));
+    });
+}
+
+/// A builder that asks for its own key, at any depth, builds alone.
+pub fn re_entrance_ends() {
+    let model = Model::new();
+    at_once(3, move |n| {
+        let inner = || model.get(1, || model.get(1, || Some(7)));
+        let got = model.get(n % 2, || model.get(1 - n % 2, inner));
+        assert_eq!(got, Some(7));
     });
 }

@@ -6,10 +6,13 @@ pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Order
 pub(crate) use shuttle::sync::mpsc::{Receiver, channel};
 pub(crate) use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use shuttle::thread::{Builder, JoinHandle, ThreadId, current, yield_now};
+use std::cell::RefCell;
+use std::collections::HashMap;
 pub(crate) use std::sync::TryLockError;
+use std::time::Duration;
 
 /// Time does not pass here: whoever sleeps lets the others go first.
-pub(crate) fn sleep(_: std::time::Duration) {
+pub(crate) fn sleep(_: Duration) {
     yield_now();
 }
 
@@ -71,6 +74,8 @@ fn is_before(then: &Clock, now: &Clock) -> bool {
 /// A word of the index: stored by a simulated `pwrite`, loaded `Relaxed` from a mapping.
 ///
 /// A load returns the newest value or an older one, but none older than
+/// - what was stored before anything whose result an earlier load has returned, if a [`fence`] came
+///   in between, and
 /// - a store that happened before the load (by locks, atomics or system calls in between), and
 /// - what a load that happened before this one has returned (coherence).
 ///
@@ -83,10 +88,38 @@ pub(crate) struct IndexWord {
 
 #[derive(Default)]
 struct Later {
-    stores: Vec<(u64, Clock)>,
+    stores: Vec<Store>,
     /// The first load of each thread that returned so new a value: 0 is the first one, then
     /// `stores`.
     loads: Vec<(usize, Clock)>,
+}
+
+struct Store {
+    value: u64,
+    at: Clock,
+    released: Released,
+}
+
+/// What the writer had done before: whoever loads this has seen that.
+pub(crate) type Released = Arc<AtomicU64>;
+
+thread_local! {
+    /// For each thread of the model, the stores whose values it loaded since its last fence.
+    static LOADED: RefCell<HashMap<ThreadId, Vec<Released>>> = RefCell::default();
+}
+
+/// Forgets what threads of an earlier execution loaded.
+pub(crate) fn forget_loads() {
+    LOADED.take();
+}
+
+/// An acquire fence; others are not asked for.
+pub(crate) fn fence(order: Ordering) {
+    assert_eq!(order, Ordering::Acquire);
+    let loaded = LOADED.with_borrow_mut(|all| all.remove(&current().id()));
+    for released in loaded.unwrap_or_default() {
+        released.load(Ordering::Acquire);
+    }
 }
 
 impl Default for IndexWord {
@@ -119,7 +152,7 @@ impl IndexWord {
         };
         let now = clock().to_vec();
         let known = |then: &Clock| is_before(then, &now);
-        let stored = later.stores.iter().rposition(|(_, at)| known(at));
+        let stored = later.stores.iter().rposition(|store| known(&store.at));
         let loaded = later.loads.iter().filter(|(_, at)| known(at));
         let oldest = loaded.map(|(i, _)| *i).max().unwrap_or(0);
         let oldest = oldest.max(stored.map_or(0, |i| i + 1));
@@ -135,7 +168,16 @@ impl IndexWord {
         }
         match chosen.checked_sub(1) {
             None => self.first,
-            Some(i) => later.stores[i].0,
+            Some(i) => {
+                let Store {
+                    value, released, ..
+                } = &later.stores[i];
+                LOADED.with_borrow_mut(|all| {
+                    let loaded = all.entry(current().id()).or_default();
+                    loaded.push(Arc::clone(released));
+                });
+                *value
+            }
         }
     }
 
@@ -143,13 +185,17 @@ impl IndexWord {
     pub(crate) fn newest(&self) -> u64 {
         let later = self.later.lock().unwrap_or_else(|e| e.into_inner());
         let last = later.as_ref().and_then(|later| later.stores.last());
-        last.map_or(self.first, |(value, _)| *value)
+        last.map_or(self.first, |store| store.value)
     }
 
-    pub(crate) fn store(&self, value: u64) {
+    pub(crate) fn store(&self, value: u64, released: &Released) {
         let mut later = self.later.lock().unwrap_or_else(|e| e.into_inner());
         let later = later.get_or_insert_default();
-        later.stores.push((value, clock().to_vec()));
+        later.stores.push(Store {
+            value,
+            at: clock().to_vec(),
+            released: Arc::clone(released),
+        });
     }
 }
 

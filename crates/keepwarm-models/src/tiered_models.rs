@@ -177,6 +177,55 @@ fn promotion_or_removal(policy: WritePolicy) {
     at_once(threads, || assert_eq!(get(&model, 1), None, "came back"));
 }
 
+/// What a clear has taken does not come back, wherever it was: above, unwritten, being written, or
+/// on its way up. What is put after it stays.
+fn cleared_stays_cleared(policy: WritePolicy, below: bool) {
+    let model = if below {
+        only_below(policy)
+    } else {
+        model(policy)
+    };
+    if !below {
+        put(&model, 1, 1);
+    }
+    let gone = Arc::new(AtomicU8::new(0));
+    let (clearer, cleared) = (Arc::clone(&model), Arc::clone(&gone));
+    let (reader, looked) = (Arc::clone(&model), Arc::clone(&gone));
+    let (writer, before) = (Arc::clone(&model), Arc::clone(&gone));
+    let threads: Vec<Thread> = vec![
+        Box::new(move || {
+            assert!(clearer.clear().is_ok());
+            cleared.store(1, SeqCst);
+        }),
+        Box::new(move || {
+            let after = before.load(SeqCst) == 1;
+            put(&writer, 3, 5);
+            assert!(!after || get(&writer, 3) == Some(5), "lost after a clear");
+        }),
+        Box::new(move || {
+            for _ in 0..2 {
+                let gone = looked.load(SeqCst) == 1;
+                let found = get(&reader, 1);
+                assert!(!gone || found.is_none(), "came back");
+                if found.is_none() {
+                    looked.store(1, SeqCst);
+                }
+            }
+        }),
+    ];
+    at_once(threads, || {
+        assert!(model.flush().is_ok());
+        assert_eq!(get(&model, 1), None, "came back");
+        let below = model.lower().get(&key(1)).ok().flatten();
+        assert!(below.is_none(), "came back below");
+        // Before the clear or after it, for both tiers.
+        assert_eq!(
+            get(&model, 3).is_some(),
+            model.lower().contains(&key(3)).is_ok_and(|is| is)
+        );
+    });
+}
+
 /// Drops with writes pending end, with everything below.
 fn drop_drains(policy: WritePolicy) {
     let lower = Arc::new(Tier::new(9));
@@ -285,6 +334,12 @@ pub fn no_value_after_its_removal() {
     both(promotion_or_removal);
     both(|policy| removed_stays_removed(policy, false));
     both(|policy| removed_stays_removed(policy, true));
+}
+
+/// See [`cleared_stays_cleared`].
+pub fn no_value_after_a_clear() {
+    both(|policy| cleared_stays_cleared(policy, false));
+    both(|policy| cleared_stays_cleared(policy, true));
 }
 
 /// See [`drop_drains`].

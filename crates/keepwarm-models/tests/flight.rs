@@ -3,10 +3,7 @@
 use keepwarm_models::flight_models;
 
 fn check(model: fn()) {
-    let runs = std::env::var("KEEPWARM_MODEL_RUNS").ok();
-    let runs = runs.and_then(|runs| runs.parse().ok()).unwrap_or(1_000);
-    shuttle::check_random(model, runs);
-    shuttle::check_pct(model, runs, 3);
+    keepwarm_models::check(model, 1000, 3);
 }
 
 #[test]
@@ -27,4 +24,9 @@ fn builds_that_ask_for_one_another_end_under_every_schedule() {
 #[test]
 fn failing_builds_that_ask_for_one_another_end_under_every_schedule() {
     check(flight_models::failing_rings_end);
+}
+
+#[test]
+fn a_builder_that_asks_for_its_own_key_ends_under_every_schedule() {
+    check(flight_models::re_entrance_ends);
 }

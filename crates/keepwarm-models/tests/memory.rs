@@ -3,10 +3,7 @@
 use keepwarm_models::memory_models;
 
 fn check(model: fn()) {
-    let runs = std::env::var("KEEPWARM_MODEL_RUNS").ok();
-    let runs = runs.and_then(|runs| runs.parse().ok()).unwrap_or(500);
-    shuttle::check_random(model, runs);
-    shuttle::check_pct(model, runs, 3);
+    keepwarm_models::check(model, 500, 3);
 }
 
 #[test]

@@ -3,10 +3,7 @@
 use keepwarm_models::tiered_models;
 
 fn check(model: fn()) {
-    let runs = std::env::var("KEEPWARM_MODEL_RUNS").ok();
-    let runs = runs.and_then(|runs| runs.parse().ok()).unwrap_or(200);
-    shuttle::check_random(model, runs);
-    shuttle::check_pct(model, runs, 4);
+    keepwarm_models::check(model, 200, 4);
 }
 
 #[test]
@@ -22,6 +19,11 @@ fn a_removed_entry_does_not_come_back_under_every_schedule() {
 #[test]
 fn dropping_loses_nothing_under_every_schedule() {
     check(tiered_models::nothing_lost_at_the_end);
+}
+
+#[test]
+fn a_cleared_entry_does_not_come_back_under_every_schedule() {
+    check(tiered_models::no_value_after_a_clear);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::mapping::{ObjectMap, SharedMap};
 use super::{Access, FileId, FileSystem, Meta, RawFile};
-use crate::sync::{AtomicU64, IndexWord, Ordering, switch};
+use crate::sync::{AtomicU64, IndexWord, Ordering, Released, forget_loads, switch};
 use shuttle::rand::Rng as _;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ thread_local! {
 pub(crate) fn format() {
     FAIL_INDEX_SYNC.set(false);
     NUMBER.set(0);
+    forget_loads();
     let root = Node::new(Kind::Directory);
     let disk = Disk {
         names: Mutex::new(BTreeMap::from([(PathBuf::from("/"), root)])),
@@ -47,9 +48,11 @@ fn step(order: &AtomicU64) {
     order.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Something that this thread does and nobody knows of yet.
-fn private_step() {
-    step(&AtomicU64::new(0));
+/// Something that this thread does and nobody knows of yet; and what it had done before.
+fn private_step() -> Released {
+    let released = Arc::new(AtomicU64::new(0));
+    step(&released);
+    released
 }
 
 fn shuffle<T>(all: &mut [T]) {
@@ -147,7 +150,7 @@ impl Node {
     }
 
     /// Stores the words that a write touches, in any order.
-    fn write_words(&self, words: &[IndexWord], at: usize, bytes: &[u8]) {
+    fn write_words(&self, words: &[IndexWord], (at, bytes): (usize, &[u8]), released: &Released) {
         let mut touched: Vec<usize> = (at / 8..(at + bytes.len()).div_ceil(8)).collect();
         let mut random = shuttle::rand::thread_rng();
         shuffle(&mut touched);
@@ -159,12 +162,12 @@ impl Node {
             if part < new.len() {
                 // Its first bytes only, at first.
                 word[from - i * 8..][..part].copy_from_slice(&new[..part]);
-                words[i].store(u64::from_ne_bytes(word));
+                words[i].store(u64::from_ne_bytes(word), released);
                 self.put(i * 8, &word);
                 switch();
             }
             word[from - i * 8..][..new.len()].copy_from_slice(new);
-            words[i].store(u64::from_ne_bytes(word));
+            words[i].store(u64::from_ne_bytes(word), released);
             self.put(i * 8, &word);
             switch();
         }
@@ -222,11 +225,11 @@ impl RawFile for Open {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         // Nobody who was told of what came before knows of this.
-        private_step();
+        let released = private_step();
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         let mut random = shuttle::rand::thread_rng();
         if let Some(words) = self.node.words.get() {
-            self.node.write_words(words, at, buf);
+            self.node.write_words(words, (at, buf), &released);
         } else {
             let middle = random.gen_range(0..=buf.len());
             let (front, back) = buf.split_at(middle);
