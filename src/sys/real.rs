@@ -393,13 +393,52 @@ mod platform {
 
     pub(super) fn create_dir(path: &Path, trust: Trust) -> io::Result<()> {
         let (dir, name) = parent(path)?;
-        rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700))?;
         if matches!(trust, Trust::Group(_)) {
-            let flags = BASE | OFlags::DIRECTORY;
-            let new = rustix::fs::openat(&dir, name, flags, Mode::empty())?;
-            return trust.share_dir(new);
+            return create_shared_dir(&dir, name, trust);
         }
-        Ok(())
+        Ok(rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700))?)
+    }
+
+    /// Makes a folder under another name and gives it to the group before it gets its own: others
+    /// of the group must never find one that they may not enter.
+    fn create_shared_dir(dir: &OwnedFd, name: &OsStr, trust: Trust) -> io::Result<()> {
+        static MADE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        if rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_nanos();
+        let temp = format!(".new-{}-{now:x}-{number}", std::process::id());
+        rustix::fs::mkdirat(dir, &temp, Mode::from_raw_mode(0o700))?;
+        let done = rustix::fs::openat(dir, &temp, BASE | OFlags::DIRECTORY, Mode::empty())
+            .map_err(io::Error::from)
+            .and_then(|new| trust.share_dir(new))
+            .and_then(|()| rename_dir(dir, temp.as_ref(), name));
+        if done.is_err() {
+            // Best effort: an empty folder with a foreign name is harmless.
+            rustix::fs::unlinkat(dir, &temp, AtFlags::REMOVEDIR).ok();
+        }
+        done
+    }
+
+    /// Gives a new folder its name unless something has it.
+    fn rename_dir(dir: &OwnedFd, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        {
+            use rustix::fs::{RenameFlags, renameat_with};
+            use rustix::io::Errno;
+            match renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+                // A file system or kernel that does not know the flag.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                done => return Ok(done?),
+            }
+        }
+        match rustix::fs::renameat(dir, from, dir, to) {
+            // A folder in use is not replaced.
+            Err(rustix::io::Errno::NOTEMPTY) => Err(io::ErrorKind::AlreadyExists.into()),
+            done => Ok(done?),
+        }
     }
 
     pub(super) fn stat(path: &Path) -> io::Result<(Meta, Ownership)> {
