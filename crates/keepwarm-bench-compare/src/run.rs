@@ -63,8 +63,8 @@ pub(crate) fn run(args: &Args) -> Result<bool, Fault> {
     for (at, workload) in chosen.iter().enumerate() {
         let start = Instant::now();
         runner.workload(workload)?;
-        runner.report.took(workload.name, start.elapsed())?;
         runner.drop_fixtures(&chosen[at + 1..])?;
+        runner.report.took(workload.name, start.elapsed())?;
     }
     progress("");
     runner.report.finish(&runner.results, &chosen)
@@ -126,7 +126,7 @@ impl Runner<'_> {
                 progress(&format!("{}: filling for {name}", workload.name));
                 self.fill(workload, name, data(self.args.quick).name)?;
             }
-            system::settle();
+            self.settle()?;
         }
         for round in 0..rounds {
             for turn in 0..contenders.len() {
@@ -140,14 +140,37 @@ impl Runner<'_> {
                 ));
                 self.measure(workload, name, round)?;
             }
-            system::remove(&self.temp.path().join("fresh"))?;
+            self.discard_fresh()?;
         }
         for name in contenders {
             progress(&format!("{}: counting for {name}", workload.name));
             self.count(workload, name)?;
-            system::remove(&self.temp.path().join("fresh"))?;
+            self.discard_fresh()?;
         }
         Ok(())
+    }
+
+    fn trash(&self) -> PathBuf {
+        self.temp.path().join("trash")
+    }
+
+    /// What was measured in new directories.
+    fn discard_fresh(&self) -> Result<(), Fault> {
+        let fresh = self.temp.path().join("fresh");
+        if fresh.exists() {
+            for dir in fs::read_dir(fresh)? {
+                system::discard(&dir?.path(), &self.trash())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// In a quick run, whose numbers mean nothing, nobody waits for the medium.
+    fn settle(&self) -> Result<(), Fault> {
+        if self.args.quick {
+            return Ok(());
+        }
+        system::settle(self.temp.path())
     }
 
     /// Where a measurement finds its directory: the fixture, or a new one.
@@ -199,7 +222,7 @@ impl Runner<'_> {
         match report.failure {
             None => drop(self.filled.insert(dir)),
             Some(why) => {
-                system::remove(&dir)?;
+                system::discard(&dir, &self.trash())?;
                 let why = format!("{NOT_MEASURED}: {why}");
                 self.report.failed(workload.name, name, &why)?;
                 self.results.fail(workload.name, name, why);
@@ -214,7 +237,7 @@ impl Runner<'_> {
         }
         let dir = self.dir(workload, name, &round.to_string())?;
         if let Kind::Disk { .. } = workload.kind {
-            system::settle();
+            self.settle()?;
         }
         let arguments = child_arguments(workload.name, name, &self.plan(dir, round, None));
         let report = system::child(&[], &system::with("child", arguments), &self.log())?;
@@ -315,7 +338,7 @@ impl Runner<'_> {
             .cloned()
             .collect();
         for dir in unneeded {
-            system::remove(&dir)?;
+            system::discard(&dir, &self.trash())?;
             self.filled.remove(&dir);
         }
         Ok(())

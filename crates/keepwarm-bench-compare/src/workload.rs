@@ -328,12 +328,6 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     ),
     disk("small", "artifacts of 512 B: put, get, bytes on disk for each", small::run, small_ones)
         .traced(small::MAIN),
-    disk(
-        "eviction",
-        "puts into a new directory, and right after as many were evicted",
-        eviction::run,
-        evicted,
-    ),
     disk("large", "first hits of 1 to 32 MiB", large::run, large_ones)
         .of(usual_and_mapped)
         .on_fixture(),
@@ -342,6 +336,13 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         "what an idle store takes, and what it adds to each artifact of 512 B",
         footprint::run,
         |quick| dataset("footprint", pick(quick, 20_000, 1000), [512, 512]),
+    ),
+    // Last: removing many files makes some file systems slow to create others for a while.
+    disk(
+        "eviction",
+        "puts into a new directory, and right after as many were evicted",
+        eviction::run,
+        evicted,
     ),
 ];
 
