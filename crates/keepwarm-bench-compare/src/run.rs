@@ -67,7 +67,18 @@ pub(crate) fn run(args: &Args) -> Result<bool, Fault> {
         runner.report.took(workload.name, start.elapsed())?;
     }
     progress("");
-    runner.report.finish(&runner.results, &chosen)
+    let Runner {
+        temp,
+        report,
+        results,
+        ..
+    } = runner;
+    let is_good = report.finish(&results, &chosen)?;
+    // A million files are not gone at once.
+    progress("removing what was measured");
+    temp.close()?;
+    progress("");
+    Ok(is_good)
 }
 
 fn chosen(args: &Args) -> Result<Vec<&'static Workload>, Fault> {

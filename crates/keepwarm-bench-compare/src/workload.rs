@@ -107,8 +107,9 @@ fn large_ones(quick: bool) -> Dataset {
 
 const TINY: [u64; 2] = [64, 64];
 
-fn every(_: &Contender) -> bool {
-    true
+/// Those that are for several processes only, too.
+fn in_processes(contender: &Contender) -> bool {
+    !is_mapping_bound(contender)
 }
 
 /// Whatever one process may use, and nothing that is for several only.
@@ -318,7 +319,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         processes::run,
         shared,
     )
-    .of(every)
+    .of(in_processes)
     .on_fixture(),
     disk(
         "dedup",
