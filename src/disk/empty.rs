@@ -61,6 +61,9 @@ impl Inner {
             self.pending.lock().expect(POISON).failed += 1;
             return Err(e);
         }
+        // The way to content that moved, which others share, outlives a power cut before the place
+        // where it was may not.
+        self.sync_index()?;
         self.unlink_pack(&owned)
     }
 
@@ -335,7 +338,8 @@ impl Inner {
             pack.sync().map_err(io)?;
         }
         self.sync_pack_names()?;
-        self.index().sync().map_err(io)
+        self.index().sync().map_err(io)?;
+        self.sync_index_name()
     }
 
     /// Unlinks a claimed pack unless a slot still points into it.

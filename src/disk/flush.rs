@@ -262,15 +262,37 @@ impl Inner {
         Ok(referred)
     }
 
-    fn sync_index(&self) -> Result<()> {
-        if self.index().sync().is_ok() {
+    /// Makes the slots durable, and the name of the file that has them.
+    pub(super) fn sync_index(&self) -> Result<()> {
+        if self.index().sync().is_err() {
+            Counters::add(&self.counters.maintenance_errors, 1);
+            // Pages that failed to reach the disk count as clean now: the table is written anew.
+            let mut locked = self.locked()?;
+            let buckets = locked.index.buckets();
+            self.copy_index(&mut locked, buckets, 0)?;
+        }
+        self.sync_index_name()
+    }
+
+    /// Makes the name of the index durable, if it may not be: else a power cut brings back an
+    /// older table, which knows nothing of what was written to this one.
+    pub(super) fn sync_index_name(&self) -> Result<()> {
+        let index = self.index();
+        if index.is_named_durably() {
             return Ok(());
         }
-        Counters::add(&self.counters.maintenance_errors, 1);
-        // Pages that failed to reach the disk count as clean now: the table is written anew.
-        let mut locked = self.locked()?;
-        let buckets = locked.index.buckets();
-        self.copy_index(&mut locked, buckets, 0)
+        let base = self.files.layout.base();
+        let io = |e| Error::io("sync the cache directory", base, e);
+        match self.files.fs.sync_dir(base) {
+            Err(e) if is_absent(&e) => {
+                // Deleted: taking the lock makes it anew, with another index.
+                drop(self.locked()?);
+                self.files.fs.sync_dir(base).map_err(io)?;
+            }
+            done => done.map_err(io)?,
+        }
+        index.named_durably();
+        Ok(())
     }
 
     /// Marks bindings dead that newer, now durable ones replaced.

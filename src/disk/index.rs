@@ -11,7 +11,7 @@ use crate::sys::mapping::SharedMap;
 use crate::sys::{Meta, RawFile};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Buckets of the first table: 56 KiB, 2,048 slots.
 pub(super) const FIRST_BUCKETS: u64 = 128;
@@ -30,6 +30,8 @@ pub(super) struct Index {
     constants: Constants,
     /// `None`: every read is a `pread`.
     map: Option<SharedMap>,
+    /// Whether a sync of the folder has made its name durable.
+    named: AtomicBool,
 }
 
 /// A table to be published.
@@ -100,6 +102,7 @@ impl Index {
             meta,
             constants,
             map,
+            named: AtomicBool::new(false),
         }))
     }
 
@@ -158,6 +161,16 @@ impl Index {
 
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync()
+    }
+
+    /// Whether its name was made durable since this handle has it.
+    pub(super) fn is_named_durably(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
+
+    /// Tells that the folder was synced after the file got its name.
+    pub(super) fn named_durably(&self) {
+        self.named.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn hash(&self, name: &[u8; 32]) -> SlotHash {

@@ -48,6 +48,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tmp;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod trial;
 
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;

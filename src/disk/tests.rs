@@ -3,7 +3,8 @@
 use super::DiskStore;
 use crate::fingerprint::Fingerprint;
 use crate::store::Store;
-use crate::sys::fault::{FaultFs, Plan};
+use crate::sys::fault::{ANY, Call, Fault, FaultFs, Plan, When};
+use crate::sys::real::RealFs;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,19 @@ use std::sync::Arc;
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
+
+fn fail(plan: &Plan, n: u64, lasting: bool, errno: i32, only_syncs: bool) {
+    plan.start(Fault {
+        when: if lasting {
+            When::From(n)
+        } else {
+            When::Once(n)
+        },
+        errno,
+        calls: if only_syncs { Call::Sync as u32 } else { ANY },
+        short: n % 2 == 0,
+    });
+}
 
 fn key(n: u64) -> Fingerprint {
     Fingerprint::builder("fault")
@@ -34,7 +48,7 @@ fn open(dir: &Path, plan: &Arc<Plan>) -> DiskStore {
     let root = dir.canonicalize().unwrap();
     let store = DiskStore::builder()
         .byte_budget(1 << 20)
-        .open_with(root, Arc::new(FaultFs(Arc::clone(plan))))
+        .open_with(root, Arc::new(FaultFs::new(plan, Arc::new(RealFs))))
         .unwrap();
     while store.is_rebuilding() {
         std::thread::yield_now();
@@ -97,8 +111,7 @@ fn history(n: u64, lasting: bool, errno: i32, only_syncs: bool) -> bool {
         model.set(i, Some(content(i, 0)), true);
     }
     store.flush().unwrap();
-    plan.only_syncs(only_syncs);
-    plan.fail(n, lasting, errno);
+    fail(&plan, n, lasting, errno, only_syncs);
     for i in 3..11 {
         let ok = store.put(&key(i), content(i, 1).into()).is_ok();
         model.set(i, Some(content(i, 1)), ok);
@@ -112,7 +125,7 @@ fn history(n: u64, lasting: bool, errno: i32, only_syncs: bool) -> bool {
         let ok = store.put(&key(i), content(i, 2).into()).is_ok();
         model.set(i, Some(content(i, 2)), ok);
     }
-    let failed = plan.stop();
+    let failed = plan.stop() > 0;
     // Later usable, as if nothing had happened; and what was acknowledged is there if the flush
     // said so.
     model.check(&store, !failed, &what);
@@ -188,16 +201,15 @@ fn a_flush_that_says_yes_means_it() {
     let plan = Arc::new(Plan::default());
     let store = open(dir.path(), &plan);
     let _ = store.put(&key(1), content(1, 1).into()).unwrap();
-    plan.fail(1, true, ENOSPC);
+    fail(&plan, 1, true, ENOSPC, false);
     assert!(store.put(&key(2), content(2, 1).into()).is_err());
     plan.stop();
     assert_eq!(store.durability().failed_writes, 1);
     assert!(store.flush().is_err(), "a write had failed");
     store.flush().unwrap();
     assert!(store.durability().survives_a_power_cut());
-    plan.only_syncs(true);
     let _ = store.put(&key(3), content(3, 1).into()).unwrap();
-    plan.fail(1, true, EIO);
+    fail(&plan, 1, true, EIO, true);
     assert!(store.flush().is_err(), "no sync worked");
     plan.stop();
     // Reported once; what could not be made durable was taken back or is made so now.
@@ -227,4 +239,28 @@ fn a_record_whose_writer_was_killed_before_it_was_indexed_never_comes_back() {
     let store = open(dir.path(), &plan);
     assert!(store.get(&key(1)).unwrap().is_none());
     assert!(store.get(&key(2)).unwrap().is_some());
+}
+
+#[test]
+fn trial_temp() {
+    let env = |name: &str, d: u64| {
+        std::env::var(name)
+            .ok()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(d)
+    };
+    let (from, n) = (env("FROM", 1), env("N", 10));
+    let (ops, stride) = (env("OPS", 60), env("STRIDE", 7));
+    let start = std::time::Instant::now();
+    let mut bad = 0;
+    for seed in from..from + n {
+        match super::trial::history(seed, (ops as usize, stride as usize), |_| {}) {
+            Ok(cuts) => println!("{seed}: {cuts} cuts {:?}", start.elapsed()),
+            Err(e) => {
+                bad += 1;
+                println!("{seed}: BAD {e}")
+            }
+        }
+    }
+    assert_eq!(bad, 0);
 }
