@@ -282,10 +282,39 @@ impl Trial {
         Ok(())
     }
 
+    fn settle_unless_faulty(&self) -> Verdict {
+        if !self.faulty {
+            return self.settle();
+        }
+        for store in &self.stores {
+            drop(store.inner.locked());
+            store.inner.rebuild_or_wait().ok();
+        }
+        Ok(())
+    }
+
     /// From now on calls fail as the fault says.
     pub(crate) fn fail(&mut self, fault: Fault) {
         self.faulty = true;
         self.plan.start(fault);
+    }
+
+    /// Nothing fails any more: the same handles are usable, what they have is right, and what they
+    /// say is durable is. Tells how many calls had failed.
+    pub(crate) fn recover(&mut self) -> Verdict<u64> {
+        let failed = self.plan.stop();
+        self.faulty = false;
+        self.settle()?;
+        self.check()?;
+        for handle in 0..self.stores.len() {
+            // Tells once of what failed before; no more is lost by it.
+            self.stores[handle].flush().ok();
+            self.run(Op::Put(handle, 70), handle)?;
+            self.run(Op::Flush, handle)?;
+            self.run(Op::Get(handle), handle)?;
+        }
+        self.check()?;
+        Ok(failed)
     }
 
     /// Does it, and checks what can be seen of it while everything runs.
@@ -346,20 +375,21 @@ impl Trial {
                 }
             }
             Op::LoseIndex => {
-                // Not a call of the store's.
-                if !self.faulty {
-                    self.shared
-                        .remove_file(&store.inner.files.layout.index())
-                        .ok();
-                    self.settle()?;
-                }
+                let path = store.inner.files.layout.index();
+                self.shared.remove_file(&path).ok();
+                self.settle_unless_faulty()?;
             }
             Op::Reopen => {
-                if !self.faulty {
-                    self.stores[handle] = self.setup.open(&self.root, &self.shared)?;
-                    self.ids[handle] = self.ids.iter().max().map_or(0, |last| last + 1);
-                    self.settle()?;
+                match self.setup.open(&self.root, &self.shared) {
+                    Err(e) if !self.faulty => return Err(e),
+                    // The handle that there is goes on.
+                    Err(_) => {}
+                    Ok(store) => {
+                        self.stores[handle] = store;
+                        self.ids[handle] = self.ids.iter().max().map_or(0, |last| last + 1);
+                    }
                 }
+                self.settle_unless_faulty()?;
             }
         }
         self.note_evicted(handle, begin);
@@ -605,7 +635,6 @@ impl After {
         if !rng.chance(4) {
             return Ok(());
         }
-        let story = fs.story();
         let mut replay = fs.replay();
         fs.advance(&mut replay, usize::MAX);
         let dir = fast_dir();
@@ -652,9 +681,6 @@ pub(crate) fn history(
     prepare(&trial);
     for i in 0..ops {
         let op = Op::any(&mut rng);
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("\n## {i} {} {op:?}", trial.fs.steps());
-        }
         trial
             .run(op, rng.below(2))
             .map_err(|e| context(format!("operation {i}, {op:?}: {e}")))?;
@@ -671,13 +697,67 @@ pub(crate) fn cut_everywhere(trial: &Trial, stride: usize, rng: &mut Rng) -> Ver
     while step <= trial.fs.steps() {
         trial.fs.advance(&mut replay, step);
         let how = Cut::ALL[rng.below(Cut::ALL.len() + 3).min(Cut::ALL.len() - 1)];
-        let r = trial.cut(&replay, (step, how, rng.chance(8)), rng);
-        if r.is_err() && std::env::var("TRACE").is_ok() {
-            eprintln!("{}", trial.fs.story());
-        }
-        r?;
+        trial.cut(&replay, (step, how, rng.chance(8)), rng)?;
         cuts += 1;
         step += stride;
     }
     Ok(cuts)
+}
+
+/// A directory with some of everything in it, flushed and not.
+pub(crate) fn furnished() -> Verdict<Trial> {
+    let setup = Setup {
+        bytes: 1 << 20,
+        entries: 1000,
+        handles: 1,
+    };
+    let mut trial = Trial::new(setup)?;
+    // Inline, shared, objects; numbers that end in 0 are large.
+    let flushed = [
+        Op::Put(0, 2),
+        Op::Put(1, 2),
+        Op::Put(2, 130),
+        Op::Put(3, 140),
+        Op::Put(4, 5),
+        Op::Put(5, 6),
+    ];
+    let later = [
+        Op::Flush,
+        Op::Put(4, 7),
+        Op::Remove(5),
+        Op::Put(6, 130),
+        Op::Put(7, 8),
+        Op::Put(8, 150),
+    ];
+    for op in flushed.into_iter().chain(later) {
+        trial.run(op, 0)?;
+    }
+    Ok(trial)
+}
+
+/// Does `ops` while calls fail as `fault` says, and a flush; then all must be well. Tells whether a
+/// call failed.
+pub(crate) fn under_fault(ops: &[Op], fault: Fault, rng: &mut Rng) -> Verdict<bool> {
+    let context = |e: String| format!("{ops:?} under {fault:?}: {e}");
+    let mut trial = furnished()?;
+    trial.fail(fault);
+    for op in ops {
+        trial.run(*op, 0).map_err(context)?;
+    }
+    for n in 0..KEYS {
+        trial.run(Op::Get(n), 0).map_err(context)?;
+    }
+    trial.run(Op::Flush, 0).map_err(context)?;
+    let before = trial.fs.steps();
+    let failed = trial.recover().map_err(context)?;
+    let mut replay = trial.fs.replay();
+    for step in [before, trial.fs.steps()] {
+        trial.fs.advance(&mut replay, step);
+        for how in [Cut::Nothing, Cut::Random] {
+            trial
+                .cut(&replay, (step, how, false), rng)
+                .map_err(context)?;
+        }
+    }
+    Ok(failed > 0)
 }

@@ -383,21 +383,42 @@ fn survivors(before: &[u8], writes: &[&Write], how: Cut, rng: &mut Rng) -> Vec<u
     }
 }
 
+/// A control: what is believed to be durable and is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ignored {
+    Nothing,
+    Syncs,
+    Folders,
+    /// Of files with this name.
+    SyncsOf(&'static str),
+}
+
 #[derive(Debug)]
 struct Disk {
     start: Image,
     now: Image,
     steps: Vec<Step>,
     next: Node,
-    /// A control: syncs are believed to be done and are not.
-    ignores_syncs: bool,
+    ignored: Ignored,
 }
 
 impl Disk {
     fn record(&mut self, step: Step) {
         self.now.apply(&step);
-        if !(self.ignores_syncs && matches!(step, Step::Sync { .. } | Step::SyncDir { .. })) {
+        if !self.is_ignored(&step) {
             self.steps.push(step);
+        }
+    }
+
+    fn is_ignored(&self, step: &Step) -> bool {
+        match (self.ignored, step) {
+            (Ignored::Syncs, Step::Sync { .. } | Step::SyncDir { .. })
+            | (Ignored::Folders, Step::SyncDir { .. }) => true,
+            (Ignored::SyncsOf(name), Step::Sync { node }) => {
+                let is_it = |((_, named), n): (&Name, &Node)| n == node && named == name;
+                self.now.names.iter().any(is_it)
+            }
+            _ => false,
         }
     }
 
@@ -456,7 +477,7 @@ impl CrashFs {
             start,
             steps: Vec::new(),
             next,
-            ignores_syncs: false,
+            ignored: Ignored::Nothing,
         };
         Self {
             root: root.into(),
@@ -465,9 +486,9 @@ impl CrashFs {
         }
     }
 
-    /// From now on no sync does anything, and each says that it did.
-    pub(crate) fn ignore_syncs(&self) {
-        self.disk().ignores_syncs = true;
+    /// From now on some syncs do nothing, and say that they did.
+    pub(crate) fn ignore(&self, ignored: Ignored) {
+        self.disk().ignored = ignored;
     }
 
     /// How many changes and syncs there were.

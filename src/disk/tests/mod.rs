@@ -1,0 +1,4 @@
+//! The disk tier over file systems that fail or forget.
+
+mod crashes;
+mod faults;
