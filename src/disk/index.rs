@@ -4,7 +4,7 @@
 //! writes it, by `pwrite`. Every method that writes says so.
 
 use super::header::{self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT};
-use super::pack::random_bytes;
+use super::pack::{random_bytes, sync_once};
 use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, HeapTable, Position};
 use crate::sys::mapping::SharedMap;
@@ -32,6 +32,8 @@ pub(super) struct Index {
     map: Option<SharedMap>,
     /// Whether a sync of the folder has made its name durable.
     named: AtomicBool,
+    /// A sync failed: see [`Pack::sync`](super::pack::Pack::sync).
+    failed: AtomicBool,
 }
 
 /// A table to be published.
@@ -103,6 +105,7 @@ impl Index {
             constants,
             map,
             named: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         }))
     }
 
@@ -159,8 +162,10 @@ impl Index {
         named.is_file && self.meta.same_file(named) && self.meta.id.len == named.id.len
     }
 
+    /// Makes what was written durable. Once that failed it fails for ever: the table has to be
+    /// written anew.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+        sync_once(&*self.file, &self.failed)
     }
 
     /// Whether its name was made durable since this handle has it.

@@ -14,10 +14,12 @@ use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileSystem, Meta, RawFile};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
 const STEP: usize = 16 << 10;
+/// Records start at multiples of this, in bytes.
+const ALIGN_BYTES: usize = 64;
 
 /// An open pack.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct Pack {
     map: Option<SharedMap>,
     /// A length that `fstat` has seen.
     seen: AtomicU64,
+    /// A sync failed: the kernel may have given pages up, of which a later sync says nothing.
+    failed: AtomicBool,
 }
 
 /// What the files of a directory are opened with.
@@ -90,6 +94,7 @@ impl Pack {
             file,
             map,
             seen: AtomicU64::new(len),
+            failed: AtomicBool::new(false),
         })))
     }
 
@@ -142,16 +147,6 @@ impl Pack {
         }
         self.copy(offset, &mut bytes)?;
         Ok(Envelope::decode(&bytes, check, &self.id, offset))
-    }
-
-    /// Whether an envelope may start at `offset`: four bytes are read instead of 128.
-    pub(super) fn may_start(&self, offset: u64) -> io::Result<bool> {
-        let mut bytes = [0; 4];
-        if !self.reaches(offset.saturating_add(SIZE as u64))? {
-            return Ok(false);
-        }
-        self.copy(offset, &mut bytes)?;
-        Ok(envelope::may_start(&bytes))
     }
 
     /// A copy of the payload of the envelope at `offset`; `None` unless its digest is `digest`.
@@ -210,44 +205,78 @@ impl Pack {
         self.file.write_at(&LIVE, offset + LIFE_WORD)
     }
 
+    /// Makes what was written durable. Once that failed it fails for ever: what is in the pack has
+    /// to be written elsewhere.
     pub(super) fn sync(&self) -> io::Result<()> {
+        sync_once(&*self.file, &self.failed)
+    }
+
+    /// After a failed sync, when everything in the pack is bound elsewhere: writes the marks of
+    /// dead bindings once more and makes these durable.
+    pub(super) fn bury_again(&self, check: &CheckKey) -> io::Result<()> {
+        if !self.failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut dead = Vec::new();
+        self.walk(check, |offset, _, live| {
+            if !live {
+                dead.push(offset);
+            }
+        })?;
+        dead.into_iter()
+            .try_for_each(|offset| self.mark_dead(offset))?;
         self.file.sync()
     }
 
-    /// Every valid envelope with its offset and whether it is live, resynchronising after torn ones.
+    /// Every valid envelope with its offset and whether it is live.
+    ///
+    /// Looks at every place where one may be, also behind an envelope that says how long it is: of
+    /// an append that was torn the envelope may be whole, and others were appended where its
+    /// payload would have been.
     pub(super) fn walk(
         &self,
         check: &CheckKey,
         mut each: impl FnMut(u64, Envelope, bool),
     ) -> io::Result<()> {
         let len = self.len()?.min(MAX_PACK);
-        let mut offset = PACK_HEADER as u64;
-        while offset + SIZE as u64 <= len {
-            let found = if self.may_start(offset)? {
-                self.envelope(check, offset)?
-            } else {
-                None
-            };
-            offset += match found {
-                Some((envelope, live)) => {
-                    let record = envelope::record_len(envelope.kind, envelope.length);
-                    let record = record.unwrap_or(ALIGN);
-                    // The padding of the last record may be missing, its payload may not.
-                    let payload = if envelope.kind.carries_payload() {
-                        envelope.length
-                    } else {
-                        0
-                    };
-                    if offset + SIZE as u64 + payload <= len {
-                        each(offset, envelope, live);
-                    }
-                    record
+        let mut chunk = vec![0; STEP];
+        let mut base = PACK_HEADER as u64;
+        while base + SIZE as u64 <= len {
+            let rest = usize::try_from(len - base).unwrap_or(usize::MAX);
+            let part = rest.min(STEP);
+            let chunk = &mut chunk[..part];
+            self.copy(base, chunk)?;
+            for (i, place) in chunk.chunks(ALIGN_BYTES).enumerate() {
+                if !envelope::may_start(place) {
+                    continue;
                 }
-                None => ALIGN,
-            };
+                let offset = base + i as u64 * ALIGN;
+                let Some((envelope, live)) = self.envelope(check, offset)? else {
+                    continue;
+                };
+                // The padding of the last record may be missing, its payload may not.
+                let payload = if envelope.kind.carries_payload() {
+                    envelope.length
+                } else {
+                    0
+                };
+                if offset + SIZE as u64 + payload <= len {
+                    each(offset, envelope, live);
+                }
+            }
+            base += STEP as u64;
         }
         Ok(())
     }
+}
+
+/// Syncs a file unless that failed before.
+pub(super) fn sync_once(file: &dyn RawFile, failed: &AtomicBool) -> io::Result<()> {
+    if failed.load(Ordering::Relaxed) {
+        return Err(io::Error::other("an earlier sync failed"));
+    }
+    file.sync()
+        .inspect_err(|_| failed.store(true, Ordering::Relaxed))
 }
 
 /// Whether an error of `open` or `stat` means that there is no such file of ours: missing, or
