@@ -782,3 +782,52 @@ pub(crate) fn under_fault(ops: &[Op], fault: Fault, rng: &mut Rng) -> Verdict<bo
     }
     Ok(failed > 0)
 }
+
+/// A sequence of operations out of a fuzzer's bytes, with failing calls in between and power cuts
+/// at the end.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(input: &[u8]) -> Verdict {
+    use crate::disk::fuzzing::Bytes;
+    use crate::sys::fault::{ANY, When};
+    let mut bytes = Bytes::new(input);
+    let mut rng = Rng(bytes.word());
+    let setup = Setup::any(&mut rng);
+    let mut trial = Trial::new(setup)?;
+    for _ in 0..64 {
+        if bytes.is_empty() {
+            break;
+        }
+        let (kind, key, number) = (bytes.byte(), usize::from(bytes.byte()) % KEYS, bytes.byte());
+        let number = 1 + u64::from(number % 60);
+        let handle = usize::from(kind >> 7);
+        let op = match kind % 16 {
+            0..=4 => Op::Put(key, number),
+            5 | 6 => Op::Remove(key),
+            7 => Op::Get(key),
+            8 => Op::Touch(key),
+            9 | 10 => Op::Flush,
+            11 => Op::Clear,
+            12 => Op::Grow,
+            13 => Op::Empty(key),
+            14 => Op::LoseIndex,
+            _ => Op::Reopen,
+        };
+        if kind & 96 == 96 && setup.entries > KEYS as u64 {
+            let when = [When::Once, When::From, When::Every][usize::from(bytes.byte() % 3)];
+            let fault = Fault {
+                when: when(1 + u64::from(bytes.byte())),
+                errno: [5, 28, 24, 13, 30, 4, 12, 11][usize::from(bytes.byte() % 8)],
+                calls: ANY,
+                short: kind & 16 != 0,
+            };
+            trial.fail(fault);
+            trial.run(op, handle)?;
+            trial.recover()?;
+        } else {
+            trial.run(op, handle)?;
+        }
+    }
+    trial.check()?;
+    let stride = 1 + trial.fs.steps() / 8;
+    cut_everywhere(&trial, stride, &mut rng).map(drop)
+}
