@@ -73,7 +73,10 @@ mod tiered;
 pub use artifact::Artifact;
 pub use cache::{Cache, CacheBuilder, EvictionReport, Namespace, Stats, default_path};
 pub use digest::Digest;
-pub use disk::{DiskStore, DiskStoreBuilder, Mapping};
+pub use disk::{
+    DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Mapping, Mark, NamespaceInfo,
+    Prune, PruneReason, PruneReport, Pruned, StoredAs,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};
 pub use memory::{MemoryStore, MemoryStoreBuilder};

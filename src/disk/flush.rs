@@ -17,9 +17,9 @@ use super::slot::{Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's flush is poisoned: a thread panicked under it";

@@ -1,6 +1,7 @@
 //! Every path name of the directory. Byte layouts are in `envelope.rs`, `slot.rs`, `header.rs`.
 
 use crate::digest::Digest;
+use crate::fingerprint::Fingerprint;
 use crate::hex;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,7 @@ impl Layout {
         folder.join("alive")
     }
 
-    /// Where leases are: files whose lock says who is at something. (Builds will have theirs here.)
+    /// Where leases are: files whose lock says who is at something.
     pub(super) fn builds(&self) -> PathBuf {
         self.base.join("builds")
     }
@@ -132,6 +133,17 @@ impl Layout {
     /// The lock of whoever evicts.
     pub(super) fn eviction_lease(&self) -> PathBuf {
         self.builds().join("evict.lock")
+    }
+
+    /// The lock of whoever builds what is missing under `key`.
+    pub(super) fn build_lease(&self, key: &Fingerprint) -> PathBuf {
+        self.builds().join(hex::text(key.as_bytes()))
+    }
+
+    /// Whether a name in `builds/` is that of a key's lease.
+    pub(super) fn is_build_lease(name: &OsStr) -> bool {
+        let is_own = |name: &str| hex::parse(name).is_ok_and(|key| hex::text(&key) == name);
+        name.to_str().is_some_and(is_own)
     }
 
     /// The file that is locked where directories cannot be.

@@ -653,7 +653,6 @@ impl After {
         if !rng.chance(4) {
             return Ok(());
         }
-        let story = fs.story();
         let mut replay = fs.replay();
         fs.advance(&mut replay, usize::MAX);
         let dir = fast_dir();
@@ -675,7 +674,6 @@ impl After {
             // A record without a slot may come to light: see the known limits.
             let is_limit = rebuilt && seen[n] != Some(900) && before[n].contains(&found);
             if found != seen[n] && !is_limit {
-                eprintln!("AFTER\n{}\nEND", story);
                 return Err(format!(
                     "key {n} was flushed with {:?} and has {found:?} after a second cut, {how:?}, lost index: {lose}",
                     seen[n]

@@ -70,6 +70,21 @@ impl Plan {
         };
     }
 
+    /// From the `n`-th call on (1 is the next one), any of them fails with `errno`; once, or
+    /// lastingly.
+    pub(crate) fn fail(&self, n: u64, lasting: bool, errno: i32) {
+        self.start(Fault {
+            when: if lasting {
+                When::From(n)
+            } else {
+                When::Once(n)
+            },
+            errno,
+            calls: ANY,
+            short: n % 2 == 0,
+        });
+    }
+
     /// Nothing fails any more; tells how many calls did.
     pub(crate) fn stop(&self) -> u64 {
         std::mem::take(&mut *self.state()).failed
@@ -197,6 +212,11 @@ impl RawFile for FaultFile {
 }
 
 impl FaultFs {
+    /// Files of the operating system, but for what the plan says.
+    pub(crate) fn real(plan: &Arc<Plan>) -> Self {
+        Self::new(plan, Arc::new(super::real::RealFs))
+    }
+
     pub(crate) fn new(plan: &Arc<Plan>, inner: Arc<dyn FileSystem>) -> Self {
         let plan = Arc::clone(plan);
         Self { plan, inner }
