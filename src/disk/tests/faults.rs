@@ -212,3 +212,29 @@ fn a_record_whose_writer_was_killed_before_it_was_indexed_never_comes_back() {
     assert!(store.get(&key(1)).unwrap().is_none());
     assert!(store.get(&key(2)).unwrap().is_some());
 }
+
+#[test]
+fn what_was_appended_after_a_torn_record_survives_the_loss_of_the_index() {
+    let dir = fast_dir();
+    let plan = Arc::new(Plan::default());
+    let store = open(dir.path(), &plan);
+    let _ = store.put(&key(0), content(2).into()).unwrap();
+    plan.start(Fault {
+        when: When::Once(1),
+        errno: ENOSPC,
+        calls: Call::Write as u32,
+        short: true,
+    });
+    // The envelope is written, half of the payload is not.
+    assert!(store.put(&key(1), content(1).into()).is_err());
+    assert_eq!(plan.stop(), 1);
+    for n in 2..5 {
+        let _ = store.put(&key(n), content(n as u64 + 2).into()).unwrap();
+    }
+    drop(store);
+    std::fs::remove_file(dir.path().join("v1/index")).unwrap();
+    let store = open(dir.path(), &plan);
+    for n in 2..5 {
+        assert!(store.get(&key(n)).unwrap().is_some(), "{n} was lost");
+    }
+}
