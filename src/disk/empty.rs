@@ -338,8 +338,7 @@ impl Inner {
             pack.sync().map_err(io)?;
         }
         self.sync_pack_names()?;
-        self.index().sync().map_err(io)?;
-        self.sync_index_name()
+        self.sync_index()
     }
 
     /// Unlinks a claimed pack unless a slot still points into it.

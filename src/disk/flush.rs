@@ -299,7 +299,7 @@ impl Inner {
 
     /// Makes the name of the index durable, if it may not be: else a power cut brings back an
     /// older table, which knows nothing of what was written to this one.
-    pub(super) fn sync_index_name(&self) -> Result<()> {
+    fn sync_index_name(&self) -> Result<()> {
         let index = self.index();
         if index.is_named_durably() {
             return Ok(());

@@ -210,6 +210,13 @@ impl Pack {
         sync_once(&*self.file, &self.failed)
     }
 
+    /// Makes a mark durable that was just written, whatever happened to the pack before.
+    pub(super) fn sync_mark(&self) -> io::Result<()> {
+        self.file
+            .sync()
+            .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+    }
+
     /// After a failed sync, when everything in the pack is bound elsewhere: writes the marks of
     /// dead bindings once more and makes these durable.
     pub(super) fn bury_again(&self, check: &CheckKey) -> io::Result<()> {

@@ -197,11 +197,11 @@ impl Inner {
             self.bury_replaced(&mut pending)?;
         }
         self.recount()?;
+        self.sync_index()?;
         let locked = self.locked()?;
         if !Self::is_same(begun, &locked.index) {
             return Ok(false);
         }
-        locked.index.sync().map_err(io)?;
         locked.index.set_flag(REBUILDING, false).map_err(io)?;
         drop(locked);
         if let Err(e) = self.enforce() {

@@ -134,10 +134,14 @@ impl Inner {
                 .with_path(self.files.layout.base())
         };
         let _turn = turn(&self.recency.writing, wait).ok_or_else(late)?;
-        let Some(mut uses) = self.recency.lock(self) else {
+        // Let go before anything is written: gets add to it meanwhile, and what fails is given back.
+        let Some(uses) = self
+            .recency
+            .lock(self)
+            .map(|mut uses| std::mem::take(&mut *uses))
+        else {
             return Ok(());
         };
-        let uses = std::mem::take(&mut *uses);
         let uses: Vec<_> = uses.into_iter().collect();
         for (i, batch) in uses.chunks(BATCH).enumerate() {
             let written = self.locked_within(wait).and_then(|locked| {

@@ -110,7 +110,7 @@ fn every_sync_that_fails_is_healed_or_reported() {
 fn every_write_that_a_full_disk_cuts_short_is_survived() {
     passed(
         every_call(Call::Write as u32 | Call::Make as u32, true, |_| ENOSPC),
-        100,
+        10,
     );
 }
 
