@@ -10,14 +10,17 @@ mod counters;
 mod default_path;
 mod inner;
 mod namespace;
+mod prune;
 mod reports;
 mod stats;
+mod warm_up;
 
 pub use builder::CacheBuilder;
 pub use default_path::default_path;
 pub use namespace::Namespace;
 pub use reports::EvictionReport;
 pub use stats::Stats;
+pub use warm_up::{WarmUpEnd, WarmUpProgress, WarmUpReport};
 
 use crate::DiskStore;
 use crate::artifact::Artifact;

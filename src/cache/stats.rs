@@ -188,7 +188,9 @@ impl Stats {
 
 fn fmt_store(f: &mut fmt::Formatter<'_>, name: &str, stats: &StoreStats) -> fmt::Result {
     let entries = count(stats.entries, "entry", "entries");
-    write!(f, "{name}: {entries}, {}; ", Bytes(stats.cached_bytes))?;
+    let read_only = if stats.read_only { " (read-only)" } else { "" };
+    let bytes = Bytes(stats.cached_bytes);
+    write!(f, "{name}{read_only}: {entries}, {bytes}; ")?;
     write!(f, "{}, ", many(stats.hits, "hit"))?;
     write!(f, "{}, ", count(stats.misses, "miss", "misses"))?;
     write!(
@@ -198,7 +200,7 @@ fn fmt_store(f: &mut fmt::Formatter<'_>, name: &str, stats: &StoreStats) -> fmt:
         Bytes(stats.evicted_bytes)
     )?;
     for (number, what) in [
-        (stats.rejected_puts, "too large"),
+        (stats.rejected_puts, "refused"),
         (stats.failed_puts, "failed to be put"),
         (stats.corrupt, "damaged"),
     ] {

@@ -230,7 +230,10 @@ impl Trial {
         let dir = fast_dir();
         let root = canonical(&dir);
         let plan = Arc::new(Plan::default());
-        let fs = CrashFs::new(&root, Arc::new(FaultFs::new(&plan, Arc::new(RealFs))));
+        let fs = CrashFs::new(
+            &root,
+            Arc::new(FaultFs::new(&plan, Arc::new(RealFs::UNCHECKED))),
+        );
         Self::over(dir, (setup, fs, plan))
     }
 

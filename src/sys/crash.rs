@@ -186,7 +186,7 @@ struct RealDir;
 
 impl RealDir {
     fn create(path: &Path) -> io::Result<()> {
-        super::real::RealFs.create_dir(path)
+        super::real::RealFs::UNCHECKED.create_dir(path)
     }
 }
 
@@ -557,7 +557,11 @@ impl CrashFs {
         }
         image.forget_unnamed();
         image.lay_out(ROOT, root)?;
-        Ok(Self::with(root, Arc::new(super::real::RealFs), image))
+        Ok(Self::with(
+            root,
+            Arc::new(super::real::RealFs::UNCHECKED),
+            image,
+        ))
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {

@@ -214,7 +214,7 @@ impl RawFile for FaultFile {
 impl FaultFs {
     /// Files of the operating system, but for what the plan says.
     pub(crate) fn real(plan: &Arc<Plan>) -> Self {
-        Self::new(plan, Arc::new(super::real::RealFs))
+        Self::new(plan, Arc::new(super::real::RealFs::UNCHECKED))
     }
 
     pub(crate) fn new(plan: &Arc<Plan>, inner: Arc<dyn FileSystem>) -> Self {

@@ -10,7 +10,10 @@ pub(crate) mod crash;
 pub(crate) mod fault;
 pub(crate) mod mapping;
 pub(crate) mod real;
+#[cfg(unix)]
+mod remove;
 mod seam;
+pub(crate) mod trust;
 
 use std::path::Path;
 

@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 struct State {
     table: Table,
-    /// When the noted hits are to be written below; `None` if there are none.
-    touch_due: Option<Instant>,
+    touch: Touch,
     closing: bool,
     /// Writes that failed, ever.
     failed: u64,
@@ -30,6 +29,15 @@ struct State {
     wake_writer: bool,
     /// Threads that wait for progress.
     waiters: usize,
+}
+
+/// Noted hits that are to be written below.
+#[derive(Debug, Default)]
+struct Touch {
+    /// When the interval ends; `None` if none began.
+    due: Option<Instant>,
+    /// Whether there are so many that they are written at once, within the interval.
+    early: bool,
 }
 
 /// See the [module](self).
@@ -62,7 +70,10 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 pub(super) enum Task {
     Write(Job),
-    Touch,
+    /// With `next`, a new interval begins.
+    Touch {
+        next: bool,
+    },
     Stop,
 }
 
@@ -337,9 +348,25 @@ impl Queue {
     pub(super) fn touch_after(&self, interval: Duration) {
         drop(self.update(|state| {
             let due = || Instant::now() + interval;
-            state.touch_due.get_or_insert_with(due);
+            state.touch.due.get_or_insert_with(due);
             state.wake_writer = true;
         }));
+    }
+
+    /// Lets the writer write the noted hits at once; the interval goes on.
+    pub(super) fn touch_now(&self) {
+        drop(self.update(|state| {
+            state.touch.early = true;
+            state.wake_writer = true;
+        }));
+    }
+
+    /// The keys of what is not below yet, of which `is_it` says so.
+    pub(super) fn unwritten_keys(
+        &self,
+        is_it: impl Fn(&Entry) -> bool,
+    ) -> Result<Vec<Fingerprint>> {
+        Ok(self.lock()?.table.keys(is_it))
     }
 
     /// Lets the writer stop once everything queued is written.
@@ -359,12 +386,16 @@ impl Queue {
         loop {
             state.wake_writer = false;
             let left = state
-                .touch_due
+                .touch
+                .due
                 .map(|due| due.saturating_duration_since(Instant::now()));
             let due = left.is_some_and(|left| left.is_zero() || state.closing);
-            if due && !(touched && state.table.has_next()) {
-                state.touch_due = None;
-                return Task::Touch;
+            if (due || state.touch.early) && !(touched && state.table.has_next()) {
+                state.touch.early = false;
+                if due {
+                    state.touch.due = None;
+                }
+                return Task::Touch { next: due };
             }
             if let Some(job) = state.table.claim_next() {
                 return Task::Write(job);
@@ -485,12 +516,12 @@ mod tests {
         let queue = patient();
         assert!(queue.insert(KEY, vec![1].into(), true, None).unwrap());
         queue.touch_after(Duration::ZERO);
-        assert!(matches!(queue.next_task(false), Task::Touch));
+        assert!(matches!(queue.next_task(false), Task::Touch { next: true }));
         queue.touch_after(Duration::ZERO);
         let Task::Write(job) = queue.next_task(true) else {
             panic!("it would never be written");
         };
-        assert!(matches!(queue.next_task(false), Task::Touch));
+        assert!(matches!(queue.next_task(false), Task::Touch { next: true }));
         queue.settle(&job);
     }
 

@@ -193,6 +193,13 @@ impl Table {
         self.slots.get(key).map(|slot| &slot.content)
     }
 
+    /// The keys whose newest content is an entry of which `is_it` says so.
+    pub(super) fn keys(&self, is_it: impl Fn(&Entry) -> bool) -> Vec<Fingerprint> {
+        let is_it = |slot: &Slot| slot.content.as_ref().is_some_and(&is_it);
+        let slots = self.slots.iter().filter(|(_, slot)| is_it(slot));
+        slots.map(|(key, _)| *key).collect()
+    }
+
     /// Whether the content of that name still has to be written.
     pub(super) fn is_pending(&self, key: &Fingerprint, id: u64) -> bool {
         self.slots.get(key).is_some_and(|slot| slot.id == id)

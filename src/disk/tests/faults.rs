@@ -154,7 +154,7 @@ fn fail(plan: &Plan, n: u64, errno: i32, calls: u32) {
     });
 }
 
-fn open(dir: &Path, plan: &Arc<Plan>) -> DiskStore {
+pub(super) fn open(dir: &Path, plan: &Arc<Plan>) -> DiskStore {
     let root = dir.canonicalize().unwrap();
     let store = DiskStore::builder()
         .byte_budget(1 << 20)
