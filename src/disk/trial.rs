@@ -154,7 +154,7 @@ impl Model {
     /// The value of `base`, which is not undone, and of everything that began after it.
     fn allowed(&self, key: usize, step: usize, base: Option<usize>) -> Vec<Option<u64>> {
         let events = &self.events[key];
-        let first = base.map_or(None, |base| events[base].value);
+        let first = base.and_then(|base| events[base].value);
         let later = &events[base.map_or(0, |base| base + 1)..];
         let later = later.iter().filter(|e| e.begin < step).map(|e| e.value);
         let mut allowed: Vec<_> = std::iter::once(first).chain(later).collect();
@@ -226,7 +226,7 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    pub(crate) fn new(setup: Setup) -> Verdict<Self> {
+    pub(crate) fn begin(setup: Setup) -> Verdict<Self> {
         let dir = fast_dir();
         let root = canonical(&dir);
         let plan = Arc::new(Plan::default());
@@ -333,6 +333,7 @@ impl Trial {
     }
 
     /// Does it, and checks what can be seen of it while everything runs.
+    #[allow(clippy::too_many_lines, reason = "one arm an operation")]
     pub(crate) fn run(&mut self, op: Op, handle: usize) -> Verdict {
         let handle = handle % self.stores.len();
         let begin = self.fs.steps();
@@ -618,10 +619,10 @@ impl After {
             }
             seen[n] = found;
         }
-        for n in 0..KEYS {
+        for (n, seen) in seen.iter().enumerate() {
             let found = get(store, n)?;
-            if found != seen[n] {
-                return Err(format!("key {n} had {:?} and then {found:?}", seen[n]));
+            if found != *seen {
+                return Err(format!("key {n} had {seen:?} and then {found:?}"));
             }
         }
         // Usable: an old key is rebound, one is removed, a new one is put, and all of it lasts.
@@ -699,7 +700,7 @@ pub(crate) fn history(
     let mut rng = Rng(seed);
     let setup = Setup::any(&mut rng);
     let context = |e: String| format!("history {seed}, {setup:?}: {e}");
-    let mut trial = Trial::new(setup).map_err(context)?;
+    let mut trial = Trial::begin(setup).map_err(context)?;
     prepare(&trial);
     for i in 0..ops {
         let op = Op::any(&mut rng);
@@ -733,7 +734,7 @@ pub(crate) fn furnished() -> Verdict<Trial> {
         entries: 1000,
         handles: 1,
     };
-    let mut trial = Trial::new(setup)?;
+    let mut trial = Trial::begin(setup)?;
     // Inline, shared, objects; numbers that end in 0 are large.
     let flushed = [
         Op::Put(0, 2),
@@ -793,7 +794,7 @@ pub(crate) fn fuzz(input: &[u8]) -> Verdict {
     let mut bytes = Bytes::new(input);
     let mut rng = Rng(bytes.word());
     let setup = Setup::any(&mut rng);
-    let mut trial = Trial::new(setup)?;
+    let mut trial = Trial::begin(setup)?;
     for _ in 0..64 {
         if bytes.is_empty() {
             break;

@@ -137,10 +137,8 @@ impl Image {
                 }
                 self.names.insert(to.clone(), *node);
             }
-            Step::Drop { node, at } => {
-                if self.names.get(at) == Some(node) {
-                    self.names.remove(at);
-                }
+            Step::Drop { node, at } if self.names.get(at) == Some(node) => {
+                self.names.remove(at);
             }
             _ => {}
         }
@@ -260,7 +258,9 @@ impl Replay {
             Step::Sync { node } => {
                 let writes = self.writes.remove(node).unwrap_or_default();
                 let file = Arc::make_mut(self.durable.files.entry(*node).or_default());
-                writes.iter().for_each(|write| write.apply(file));
+                for write in &writes {
+                    write.apply(file);
+                }
             }
             Step::SyncFailed { node } => {
                 let writes = self.writes.remove(node).unwrap_or_default();
@@ -441,7 +441,9 @@ impl Disk {
             .children(node)
             .map(|(name, _)| name.clone())
             .collect();
-        below.iter().for_each(|name| self.drop_tree(name));
+        for name in &below {
+            self.drop_tree(name);
+        }
         self.record(Step::Drop {
             node,
             at: at.clone(),

@@ -60,7 +60,7 @@ fn a_new_directory_opens_after_a_power_cut_at_any_step() {
         entries: 100,
         handles: 1,
     };
-    let trial = Trial::new(setup).unwrap();
+    let trial = Trial::begin(setup).unwrap();
     let cuts = cut_everywhere(&trial, 1, &mut Rng(3)).unwrap();
     assert!(cuts > 10, "only {cuts} cuts");
 }
