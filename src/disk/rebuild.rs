@@ -197,10 +197,14 @@ impl Inner {
             self.bury_replaced(&mut pending)?;
         }
         self.recount()?;
-        self.sync_index()?;
-        let locked = self.locked()?;
+        let mut locked = self.locked()?;
         if !Self::is_same(begun, &locked.index) {
             return Ok(false);
+        }
+        if locked.index.sync().is_err() {
+            // It is not to be had durably: another file is.
+            let buckets = locked.index.buckets();
+            self.copy_index(&mut locked, buckets, 0)?;
         }
         locked.index.set_flag(REBUILDING, false).map_err(io)?;
         drop(locked);
