@@ -135,7 +135,7 @@ impl Error {
     /// ```
     pub fn io(action: impl Into<String>, path: impl AsRef<Path>, source: io::Error) -> Self {
         let kind = match source.kind() {
-            _ if source.get_ref().is_some_and(|e| e.is::<Untrusted>()) => ErrorKind::Untrusted,
+            _ if Untrusted::is_behind(&source) => ErrorKind::Untrusted,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 ErrorKind::PermissionDenied
@@ -230,6 +230,13 @@ impl StdError for Error {
 #[derive(Debug)]
 #[cfg_attr(not(unix), allow(dead_code, reason = "only Unix has owners to check"))]
 pub(crate) struct Untrusted(pub(crate) &'static str);
+
+impl Untrusted {
+    fn is_behind(e: &io::Error) -> bool {
+        e.get_ref()
+            .is_some_and(<dyn StdError + Send + Sync>::is::<Self>)
+    }
+}
 
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -209,6 +209,9 @@ impl CacheBuilder {
     /// How long [`Cache::get_or_insert_with`] waits for another thread that is building the same
     /// artifact before it builds it too; up to 24 hours, 10 minutes unless set. Zero never waits.
     ///
+    /// For another process it waits at most half as long: one that was stopped in the midst of a
+    /// build is then replaced by one thread, for which the others still wait.
+    ///
     /// ```
     /// use std::time::Duration;
     ///

@@ -60,7 +60,8 @@ pub struct Stats {
     /// Builds that ran beside another one of the same artifact, of this or of another process,
     /// because waiting for it would never have ended or had taken too long.
     pub lone_builds: u64,
-    /// Times a thread waited for another process's build of the same artifact.
+    /// Times a thread waited for the build of the same artifact by another process, or by another
+    /// cache that this process opened on the directory.
     pub process_waits: u64,
     /// Time spent so.
     pub process_wait_time: Duration,

@@ -189,7 +189,7 @@ impl DiskStoreBuilder {
     ///
     /// A directory that is not there is an error. What other processes write meanwhile is seen.
     /// Where the index is missing or damaged, opening reads through all packs and keeps an index
-    /// of its own in memory, about 60 bytes an entry and of at most 4 million entries.
+    /// of its own in memory, about 100 bytes an entry and of at most 3 million entries.
     ///
     /// A put is refused with [`Rejection::ReadOnly`](crate::Rejection::ReadOnly), and what would
     /// change something fails with [`ErrorKind::ReadOnly`]. To write elsewhere what is not in the

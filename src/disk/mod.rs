@@ -131,8 +131,9 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// If the directory cannot be created or written, is something else, was written by a newer
-    /// version, or lies on a network file system.
+    /// If the directory cannot be created or written, is something else, belongs to somebody else
+    /// or may be written to by others than its [`Sharing`] says, was written by a newer version, or
+    /// lies on a network file system.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -355,12 +356,13 @@ impl DiskStore {
         Ok(name.and_then(|bytes| String::from_utf8(bytes.into_vec()).ok()))
     }
 
-    /// A wish for the lease of a build; `None` where there are no leases: in a forked child, and
-    /// where nothing is kept that another process could wait for.
+    /// A wish for the lease of a build; `None` where there are no leases: in a forked child, where
+    /// nothing is written, and where nothing is kept that another process could wait for.
     pub(crate) fn request_build(&self, key: &Fingerprint) -> Option<LeaseRequest<'_>> {
         let inner = &self.inner;
         let keeps = inner.limits.bytes > 0 && inner.limits.entries > 0;
-        (keeps && inner.is_own_process()).then(|| LeaseRequest::new(inner, key))
+        let writes = !self.is_read_only() && inner.is_own_process();
+        (keeps && writes).then(|| LeaseRequest::new(inner, key))
     }
 
     /// Sees to it that the next look-up finds what other processes put before this call, even if

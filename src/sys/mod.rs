@@ -13,6 +13,8 @@ pub(crate) mod real;
 #[cfg(unix)]
 mod remove;
 mod seam;
+#[cfg(test)]
+pub(crate) mod spy;
 pub(crate) mod trust;
 
 use std::path::Path;

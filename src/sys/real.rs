@@ -78,7 +78,14 @@ impl RealFs {
 
 /// Whom a name in it must belong to is known to a folder only.
 #[derive(Debug)]
-struct RealFile(File, RealFs);
+struct RealFile(
+    File,
+    #[cfg_attr(
+        not(unix),
+        allow(dead_code, reason = "only Unix looks into open folders")
+    )]
+    RealFs,
+);
 
 impl RawFile for RealFile {
     fn meta(&self) -> io::Result<Meta> {

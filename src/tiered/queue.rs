@@ -14,6 +14,9 @@ use crate::store::Entry;
 use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, TryLockError};
 use std::time::{Duration, Instant};
 
+/// So many holds may wait with their entries: each may be an open file.
+const HOLDS: usize = 64;
+
 #[derive(Debug, Default)]
 struct State {
     table: Table,
@@ -215,11 +218,11 @@ impl Queue {
                 .map_or(true, |state| state.table.queue_cost() >= self.bound)
     }
 
-    /// Waits until the queue is within its bound, or the last of `keys` is being written.
+    /// Waits until the queue is within its bounds, or the last of `keys` is being written.
     pub(super) fn wait_for_room(&self, keys: &[Fingerprint]) -> Result<()> {
         let deadline = self.deadline();
         let mut state = self.lock()?;
-        while state.table.queue_cost() > self.bound
+        while (state.table.queue_cost() > self.bound || state.table.holds() > HOLDS)
             && keys.iter().any(|key| state.table.is_queued(key))
         {
             state = self.wait(state, deadline, "wait for room in the queue of writes")?;
@@ -509,6 +512,23 @@ mod tests {
         drop(paused);
         let job = queue.claim_queued(&KEY).unwrap();
         queue.settle(&job);
+    }
+
+    #[test]
+    fn a_put_waits_while_too_many_holds_are_queued() {
+        let queue = Queue::new(1 << 20, Duration::from_millis(5));
+        let key = |n: usize| Fingerprint::from_bytes([u8::try_from(n).unwrap(); 32]);
+        for n in 0..=HOLDS {
+            assert!(queue.wait_for_room(&[key(0)]).is_ok(), "{n}");
+            queue
+                .insert(key(n), vec![1].into(), true, Some(Box::new(n)))
+                .unwrap();
+        }
+        let error = queue.wait_for_room(&[key(HOLDS)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let job = queue.claim_next().unwrap();
+        queue.settle(&job);
+        assert!(queue.wait_for_room(&[key(HOLDS)]).is_ok());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What runs in a process of its own, to be killed, starved and lied to.
 
+pub(crate) mod builder;
 pub(crate) mod filler;
 pub(crate) mod script;
 pub(crate) mod verify;
@@ -21,6 +22,8 @@ pub(crate) enum Child {
     Script(script::Settings),
     /// Puts until a disk is full, and then goes on.
     Filler(filler::Settings),
+    /// Wants what other processes want as well, and builds what is missing.
+    Builder(builder::Settings),
 }
 
 /// What every child needs to know.
@@ -45,5 +48,6 @@ pub(crate) fn run(child: &Child) -> Result<(), Box<dyn Error>> {
         Child::Verify(settings) => verify::run(settings),
         Child::Script(settings) => script::run(settings),
         Child::Filler(settings) => filler::run(settings),
+        Child::Builder(settings) => builder::run(settings),
     }
 }

@@ -1,5 +1,6 @@
 //! The ways to hurt, and what they share.
 
+mod builds;
 mod clock;
 mod copies;
 mod damage;
@@ -48,6 +49,7 @@ pub(crate) struct Scenario {
 pub(crate) const SCENARIOS: &[Scenario] = &[
     kill::SCENARIO,
     storm::SCENARIO,
+    builds::SCENARIO,
     damage::SCENARIO,
     full::SCENARIO,
     power::SCENARIO,

@@ -30,9 +30,11 @@ pub(crate) enum Fault {
     Disagree,
     /// Something outside of the directory was changed.
     Outside,
+    /// Built by more than one process.
+    Twice,
 }
 
-const FAULTS: [(Fault, &str); 14] = [
+const FAULTS: [(Fault, &str); 15] = [
     (Fault::Wrong, "wrong"),
     (Fault::Lost, "lost"),
     (Fault::Stale, "stale"),
@@ -47,6 +49,7 @@ const FAULTS: [(Fault, &str); 14] = [
     (Fault::Over, "over_budget"),
     (Fault::Disagree, "disagree"),
     (Fault::Outside, "outside"),
+    (Fault::Twice, "built_twice"),
 ];
 
 /// What must come out.
