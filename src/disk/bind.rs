@@ -263,7 +263,7 @@ impl Inner {
     /// Syncs a pack outside a flush: of a failed sync the kernel speaks once, so the next flush is
     /// told.
     pub(super) fn sync_or_tell(&self, pack: &Pack) -> io::Result<()> {
-        pack.sync().inspect_err(|_| {
+        pack.sync_mark().inspect_err(|_| {
             let mut pending = self.pending.lock().expect(POISON);
             pending.failed = pending.failed.saturating_add(1);
         })

@@ -65,6 +65,9 @@ impl Inner {
             self.pending.lock().expect(POISON).failed += 1;
             return Err(e);
         }
+        // The way to content that moved, which others share, outlives a power cut before the place
+        // where it was may not.
+        self.sync_index()?;
         self.unlink_pack(&owned)
     }
 
@@ -342,7 +345,7 @@ impl Inner {
             pack.sync().map_err(io)?;
         }
         self.sync_pack_names()?;
-        self.index().sync().map_err(io)
+        self.sync_index()
     }
 
     /// Unlinks a claimed pack unless a slot still points into it.

@@ -6,6 +6,7 @@
 
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind};
+use super::header::REBUILDING;
 use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lock::turn;
@@ -17,7 +18,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::sync::Arc;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::io;
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's flush is poisoned: a thread panicked under it";
@@ -65,15 +67,21 @@ impl Inner {
         let mut lost = None;
         let objects: Vec<Digest> = pending.objects.iter().copied().collect();
         for digest in objects {
-            if let Err(e) = self.sync_object(&digest) {
-                lost = Some(e);
+            match self.sync_object(&digest, &mut pending.suspect) {
+                // It could not even be taken back: the next flush has to.
+                Err(e) if pending.suspect.contains(&digest) => return Err(e),
+                Err(e) => lost = Some(e),
+                Ok(()) => {}
             }
             pending.objects.remove(&digest);
         }
         let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
         for pack in &packs {
-            if let Err(e) = self.sync_pack(pack) {
-                lost = Some(e);
+            match self.sync_pack(pack) {
+                // What is in it could not even be taken back: the next flush has to.
+                Err(e) if self.is_referred_to(pack).unwrap_or(true) => return Err(e),
+                Err(e) => lost = Some(e),
+                Ok(()) => {}
             }
         }
         let files = &self.files;
@@ -111,7 +119,7 @@ impl Inner {
             Err(e) if is_absent(&e) => {
                 // In the middle of a clear, or deleted: there are no names to sync.
                 let _locked = self.locked()?;
-                super::create_directories(&self.files)?;
+                self.make_directories()?;
                 self.files.fs.sync_dir(&packs).map_err(io)
             }
             done => done.map_err(io),
@@ -119,19 +127,27 @@ impl Inner {
     }
 
     /// Syncs an object. If that fails it is written anew; if that fails too it is taken back.
-    fn sync_object(&self, digest: &Digest) -> Result<()> {
+    /// While it is neither, it is suspect.
+    fn sync_object(&self, digest: &Digest, suspect: &mut FxHashSet<Digest>) -> Result<()> {
         let action = "sync an artifact; it was taken back";
         let path = self.files.layout.object(digest);
         let io = |e| Error::io("sync an artifact", &path, e);
         let mut failure = Error::new(ErrorKind::WriteFailed, action).with_path(&path);
         for _ in 0..TRIES {
             let mut is_damaged = false;
-            match object::sync(&self.files, digest) {
+            let synced = if suspect.contains(digest) {
+                Err(io::Error::other("an earlier sync failed"))
+            } else {
+                object::sync(&self.files, digest)
+            };
+            match synced {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(e) => {
                     Counters::add(&self.counters.maintenance_errors, 1);
+                    suspect.insert(*digest);
                     if object::rewrite(&self.files, &self.tmp, digest).is_ok() {
+                        suspect.remove(digest);
                         return Ok(());
                     }
                     is_damaged = true;
@@ -154,6 +170,7 @@ impl Inner {
                 SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
             };
             self.take_back(&locked, Some(digest), is_lost)?;
+            suspect.remove(digest);
             // Nothing is bound to it any more; if it stays it is swept.
             object::unlink(&self.files, digest).ok();
             break;
@@ -194,6 +211,10 @@ impl Inner {
     ) -> Result<()> {
         let index = &locked.index;
         let io = |e| self.error("take back what could not be synced", e);
+        if index.has_flag(REBUILDING) {
+            // It does not know every binding: an older one might be left.
+            return Err(io(io::ErrorKind::ResourceBusy.into()));
+        }
         let mut lost = Vec::new();
         index
             .for_each(|at, slot| {
@@ -243,7 +264,9 @@ impl Inner {
             .expect(POISON)
             .retain(|(owned, _)| owned.pack.number != pack.number);
         match self.move_all(pack) {
-            Ok(0) => Ok(()),
+            // What is dead in it stays dead: its marks are written again, for the failed sync may
+            // have lost them.
+            Ok(0) => pack.bury_again(self.check()).map_err(io),
             Ok(_) => Err(failure.unwrap_or_else(|| {
                 Error::new(
                     ErrorKind::WriteFailed,
@@ -267,15 +290,37 @@ impl Inner {
         Ok(referred)
     }
 
-    fn sync_index(&self) -> Result<()> {
-        if self.index().sync().is_ok() {
+    /// Makes the slots durable, and the name of the file that has them.
+    pub(super) fn sync_index(&self) -> Result<()> {
+        if self.index().sync().is_err() {
+            Counters::add(&self.counters.maintenance_errors, 1);
+            // Pages that failed to reach the disk count as clean now: the table is written anew.
+            let mut locked = self.locked()?;
+            let buckets = locked.index.buckets();
+            self.copy_index(&mut locked, buckets, 0)?;
+        }
+        self.sync_index_name()
+    }
+
+    /// Makes the name of the index durable, if it may not be: else a power cut brings back an
+    /// older table, which knows nothing of what was written to this one.
+    fn sync_index_name(&self) -> Result<()> {
+        let index = self.index();
+        if index.is_named_durably() {
             return Ok(());
         }
-        Counters::add(&self.counters.maintenance_errors, 1);
-        // Pages that failed to reach the disk count as clean now: the table is written anew.
-        let mut locked = self.locked()?;
-        let buckets = locked.index.buckets();
-        self.copy_index(&mut locked, buckets, 0)
+        let base = self.files.layout.base();
+        let io = |e| Error::io("sync the cache directory", base, e);
+        match self.files.fs.sync_dir(base) {
+            Err(e) if is_absent(&e) => {
+                // Deleted: taking the lock makes it anew, with another index.
+                drop(self.locked()?);
+                self.files.fs.sync_dir(base).map_err(io)?;
+            }
+            done => done.map_err(io)?,
+        }
+        index.named_durably();
+        Ok(())
     }
 
     /// Marks bindings dead that newer, now durable ones replaced.
@@ -293,7 +338,7 @@ impl Inner {
             let digest = &binding.envelope.digest;
             match binding.envelope.kind {
                 Kind::Object => {
-                    self.sync_object(digest)?;
+                    self.sync_object(digest, &mut pending.suspect)?;
                 }
                 Kind::Shared => {
                     let Some(content) = self.content(&index, digest).map_err(io)? else {

@@ -141,6 +141,12 @@ impl Inner {
         given
     }
 
+    /// Makes what is missing of the folders; their names are made durable by the next flush.
+    pub(super) fn make_directories(&self) -> Result<()> {
+        self.pending.lock().expect(POISON).names = true;
+        super::create_directories(&self.files)
+    }
+
     /// Takes the lock, and sees to it that directory and index are there and are the ones in use.
     pub(super) fn locked(&self) -> Result<Locked<'_>> {
         self.locked_within(self.limits.lock_wait)
@@ -159,7 +165,7 @@ impl Inner {
         let guard = match acquire() {
             Err(e) if e.kind() != ErrorKind::Timeout => {
                 // The directory may have been deleted: make it anew, once.
-                super::create_directories(&self.files)?;
+                self.make_directories()?;
                 acquire()?
             }
             guard => guard?,
@@ -196,7 +202,7 @@ impl Inner {
             }
             return Ok(index);
         }
-        super::create_directories(&self.files)?;
+        self.make_directories()?;
         let index = match open_index(&self.files)? {
             Found::Index(index) => index,
             Found::Bad(BadHeader::Newer) => return Err(newer(&self.files)),

@@ -36,7 +36,7 @@ impl Inner {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     drop(self.locked()?);
                     // Or only one of its folders.
-                    super::create_directories(&self.files)?;
+                    self.make_directories()?;
                     self.release_packs(Duration::ZERO);
                 }
                 Err(e) => return Err(into_error(e, self)),

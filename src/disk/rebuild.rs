@@ -231,11 +231,15 @@ impl Inner {
         let io = |e| self.error("rebuild the index", e);
         self.retire_replaced(replaced)?;
         self.recount()?;
-        let locked = self.locked()?;
+        let mut locked = self.locked()?;
         if !Self::is_same(begun, &locked.index) {
             return Ok(false);
         }
-        locked.index.sync().map_err(io)?;
+        if locked.index.sync().is_err() {
+            // It is not to be had durably: another file is.
+            let buckets = locked.index.buckets();
+            self.copy_index(&mut locked, buckets, 0)?;
+        }
         locked.index.set_flag(REBUILDING, false).map_err(io)?;
         drop(locked);
         if let Err(e) = self.enforce() {
