@@ -5,7 +5,7 @@ use super::pack::Pack;
 use std::io;
 
 /// A place where a record may start, in bytes.
-const ALIGN_BYTES: usize = ALIGN as usize;
+const ALIGN_BYTES: usize = 64;
 /// So much of a pack is looked through at a time.
 const CHUNK: usize = 4096;
 
