@@ -73,7 +73,10 @@ mod tiered;
 pub use artifact::Artifact;
 pub use cache::{Cache, CacheBuilder, EvictionReport, Namespace, Stats, default_path};
 pub use digest::Digest;
-pub use disk::{DiskStore, DiskStoreBuilder, Mapping};
+pub use disk::{
+    DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Mapping, Mark, NamespaceInfo,
+    Prune, PruneReason, PruneReport, Pruned, StoredAs,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
@@ -81,6 +84,16 @@ pub use namespace::NamespaceId;
 pub use stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 pub use store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store, StoreExt};
 pub use tiered::{TierEvent, Tiered, TieredBuilder, WritePolicy};
+
+/// What the fuzzers in `fuzz/` reach beyond the public interface; exists for them only.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Decodes any bytes as whatever the first of them says.
+    pub fn decode(input: &[u8]) {
+        crate::disk::fuzzing::decode(input);
+    }
+}
 
 /// Runs the examples of the README as tests.
 #[cfg(doctest)]

@@ -7,7 +7,7 @@ use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, StoreStats};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// An artifact with what is kept beside it.
 ///
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// entry.build_cost = Duration::from_millis(40);
 /// assert_eq!(entry.namespace, NamespaceId::NONE);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Entry {
     /// The bytes.
@@ -28,6 +28,110 @@ pub struct Entry {
     pub namespace: NamespaceId,
     /// How long the artifact took to build; what a hit saves. Kept in whole nanoseconds.
     pub build_cost: Duration,
+    /// Nanoseconds since 1970; zero where nobody knows.
+    put_at: u64,
+}
+
+/// Whether artifact, namespace and cost are equal; when an entry was put has no part in it.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.artifact == other.artifact
+            && self.namespace == other.namespace
+            && self.build_cost == other.build_cost
+    }
+}
+
+impl Eq for Entry {}
+
+impl Entry {
+    /// When it was put, by the wall clock; `None` if that is not known, as of an entry that is not
+    /// in a store yet.
+    ///
+    /// Whoever puts an entry first stamps it ([`Cache`](crate::Cache) and
+    /// [`DiskStore`](crate::DiskStore) do). The stamp then stays with it: promotion, demotion and
+    /// a put into another store do not make it younger. On disk it is kept to the second.
+    ///
+    /// ```
+    /// use keepwarm::{Cache, Entry, Fingerprint};
+    ///
+    /// let cache = Cache::builder().memory_only()?;
+    /// let key = Fingerprint::from_bytes([1; 32]);
+    /// assert_eq!(Entry::from(vec![1]).put_at(), None);
+    /// cache.put(&key, vec![1]);
+    /// assert!(cache.get_entry(&key).unwrap().put_at().is_some());
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
+    pub fn put_at(&self) -> Option<SystemTime> {
+        let at = UNIX_EPOCH.checked_add(Duration::from_nanos(self.put_at));
+        at.filter(|_| self.put_at != 0)
+    }
+
+    /// The same entry, put at another time: for copying one from elsewhere that keeps its age.
+    ///
+    /// A time before 1970 counts as the first moment after.
+    ///
+    /// ```
+    /// use keepwarm::Entry;
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let yesterday = SystemTime::now() - Duration::from_secs(24 * 60 * 60);
+    /// let entry = Entry::from(vec![1]).with_put_at(yesterday);
+    /// assert_eq!(entry.put_at(), Some(yesterday));
+    /// ```
+    #[must_use]
+    pub fn with_put_at(self, at: SystemTime) -> Self {
+        self.stamped(nanos(at))
+    }
+
+    /// Whether it was put longer ago than `age`; never for one of which that is not known, or that
+    /// is from the future by this machine's clock.
+    ///
+    /// ```
+    /// use keepwarm::Entry;
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let entry = Entry::from(vec![1]).with_put_at(SystemTime::UNIX_EPOCH);
+    /// assert!(entry.is_older_than(Duration::from_secs(60)));
+    /// assert!(!Entry::from(vec![1]).is_older_than(Duration::ZERO));
+    /// ```
+    pub fn is_older_than(&self, age: Duration) -> bool {
+        self.put_at != 0 && is_past(self.put_at, age, now())
+    }
+
+    /// The same entry, put at so many nanoseconds after 1970.
+    pub(crate) fn stamped(mut self, put_at: u64) -> Self {
+        self.put_at = put_at.max(1);
+        self
+    }
+
+    /// The same entry; put now unless it was put before.
+    pub(crate) fn stamped_now(self) -> Self {
+        if self.put_at == 0 {
+            return self.stamped(now());
+        }
+        self
+    }
+
+    /// Nanoseconds since 1970 at which it was put; zero where that is not known.
+    pub(crate) fn put_nanos(&self) -> u64 {
+        self.put_at
+    }
+}
+
+/// A time in nanoseconds since 1970, cut to what fits.
+pub(crate) fn nanos(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock in nanoseconds since 1970.
+pub(crate) fn now() -> u64 {
+    nanos(SystemTime::now())
+}
+
+/// Whether `at` is longer ago than `age`; what is in the future has the age zero.
+pub(crate) fn is_past(at: u64, age: Duration, now: u64) -> bool {
+    u128::from(now.saturating_sub(at)) > age.as_nanos()
 }
 
 impl From<Artifact> for Entry {
@@ -36,6 +140,7 @@ impl From<Artifact> for Entry {
             artifact,
             namespace: NamespaceId::NONE,
             build_cost: Duration::ZERO,
+            put_at: 0,
         }
     }
 }

@@ -1,13 +1,16 @@
 //! Look up or build: where a miss becomes at most one build at a time.
 
+use super::claim::Claim;
 use super::counters::Attempt;
 use super::inner::{Backend, Inner};
 use super::{Cache, Namespace};
 use crate::artifact::Artifact;
+use crate::disk::lease::{self, BuildLease};
 use crate::fingerprint::Fingerprint;
 use crate::flight::{Lead, Turn};
 use crate::store::Entry;
-use std::time::Duration;
+use crate::tiered::Hold;
+use std::time::{Duration, Instant};
 
 impl Cache {
     /// The artifact under `key`, which `build` makes and the cache keeps if it is missing.
@@ -79,6 +82,9 @@ impl Inner {
         if let Some(found) = self.look(key) {
             return Ok(self.found(found));
         }
+        let start = Instant::now();
+        // Of a build that this one is part of: others see what it waits for.
+        let mark = lease::mark(key);
         let (turn, waited) = self.flights.join(*key, self.build_wait);
         if let Some(time) = waited {
             self.counters.waits.add(1);
@@ -86,48 +92,59 @@ impl Inner {
         }
         match turn {
             Turn::Landed(entry) => Ok(self.shared(entry)),
-            Turn::Lead(lead) => self.build_as_leader(lead, key, within, build),
+            Turn::Lead(lead) => {
+                // Not all of it: what this process then builds itself, its other threads share.
+                let claim = self.claim(key, start + self.build_wait / 2);
+                if matches!(claim, Claim::Build(None)) {
+                    drop(mark);
+                }
+                self.build_as_leader(lead, (key, claim), within, build)
+            }
             Turn::Alone => {
                 if let Some(found) = self.look_again(key) {
                     return Ok(self.found(found));
                 }
                 self.counters.miss();
                 self.counters.lone_builds.add(1);
+                drop(mark);
                 let entry = build()?;
-                self.put(key, within, entry.clone());
+                self.put(key, within, entry.clone(), None);
                 Ok(entry.artifact)
             }
         }
     }
 
-    /// Any way out but the last hands the build over to the next caller: an error, and a panic.
+    /// Any way out but the last hands the build over to the next caller, of this process and of
+    /// others: an error, and a panic.
     fn build_as_leader<E>(
         &self,
         lead: Lead<'_, Fingerprint, Entry>,
-        key: &Fingerprint,
+        (key, claim): (&Fingerprint, Claim),
         within: Option<&Namespace>,
         build: impl FnOnce() -> Result<Entry, E>,
     ) -> Result<Artifact, E> {
-        // Another leader may have landed between this thread's look and its lead.
-        if let Some(found) = self.look_again(key) {
-            lead.land(found.clone());
-            return Ok(self.found(found));
-        }
+        let lease = match claim {
+            Claim::Build(lease) => lease,
+            Claim::Found(entry) => {
+                lead.land(entry.clone());
+                return Ok(self.found(entry));
+            }
+            Claim::Shared(entry) => {
+                lead.land(entry.clone());
+                self.counters.miss();
+                return Ok(entry.artifact);
+            }
+        };
         self.counters.miss();
+        let building = lease.as_ref().map(BuildLease::build);
         let entry = build()?;
-        // In the cache before it lands: whoever comes too late to follow must find it.
-        self.put(key, within, entry.clone());
+        drop(building);
+        // In the cache before it lands: whoever comes too late to follow must find it. The lease
+        // goes with it until it is on disk, where other processes find it.
+        let hold = lease.map(|lease| Box::new(lease) as Hold);
+        self.put(key, within, entry.clone(), hold);
         lead.land(entry.clone());
         Ok(entry.artifact)
-    }
-
-    /// A second look, which most often finds nothing: one that the tiers' counters do not see.
-    fn look_again(&self, key: &Fingerprint) -> Option<Entry> {
-        if self.contains(key) {
-            self.look(key)
-        } else {
-            None
-        }
     }
 
     fn found(&self, entry: Entry) -> Artifact {

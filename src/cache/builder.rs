@@ -42,6 +42,8 @@ pub struct CacheBuilder {
     allow_network_file_system: bool,
     queue_bytes: Option<u64>,
     build_wait: Duration,
+    max_age: Option<Duration>,
+    idle_namespaces: Option<Duration>,
     enabled: bool,
     listener: Option<Listener>,
 }
@@ -58,6 +60,8 @@ impl Default for CacheBuilder {
             allow_network_file_system: false,
             queue_bytes: None,
             build_wait: Duration::from_secs(10 * 60),
+            max_age: None,
+            idle_namespaces: None,
             enabled: true,
             listener: None,
         }
@@ -164,6 +168,39 @@ impl CacheBuilder {
     /// ```
     pub fn build_wait(mut self, bound: Duration) -> Self {
         self.build_wait = bound;
+        self
+    }
+
+    /// How old an artifact may be; any age unless set. It counts from the put, to the second, not from
+    /// the last use; putting it again makes it young again.
+    ///
+    /// An older artifact is a miss, in memory and on disk at the same moment, so that
+    /// [`Cache::get_or_insert_with`] builds it anew. On disk it is the first to go when room is
+    /// needed; see [`DiskStoreBuilder::max_age`](crate::DiskStoreBuilder::max_age).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let week = Duration::from_secs(7 * 24 * 60 * 60);
+    /// let builder = keepwarm::Cache::builder().max_age(week);
+    /// ```
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// When the directory needs room, artifacts of namespaces in which nothing was used for so long
+    /// go first; see
+    /// [`DiskStoreBuilder::idle_namespaces_first`](crate::DiskStoreBuilder::idle_namespaces_first).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let month = Duration::from_secs(30 * 24 * 60 * 60);
+    /// let builder = keepwarm::Cache::builder().idle_namespaces_first(month);
+    /// ```
+    pub fn idle_namespaces_first(mut self, idle: Duration) -> Self {
+        self.idle_namespaces = Some(idle);
         self
     }
 
@@ -288,10 +325,13 @@ impl CacheBuilder {
         if !self.enabled {
             return Ok(self.off());
         }
-        let memory = MemoryStore::builder()
+        let mut memory = MemoryStore::builder()
             .byte_budget(self.memory_budget)
-            .entry_budget(self.memory_entries)
-            .build()?;
+            .entry_budget(self.memory_entries);
+        if let Some(age) = self.max_age {
+            memory = memory.max_age(age);
+        }
+        let memory = memory.build()?;
         let reports = Arc::new(Reports::new(self.listener.clone()));
         let backend = match path {
             None => Backend::Memory(memory),
@@ -306,15 +346,24 @@ impl CacheBuilder {
         path: &Path,
         reports: Arc<Reports>,
     ) -> Result<Tiered<MemoryStore, DiskStore>> {
-        let disk = DiskStore::builder()
+        let mut disk = DiskStore::builder()
             .byte_budget(self.disk_budget)
             .entry_budget(self.disk_entries)
             .mapping(self.mapping)
-            .allow_network_file_system(self.allow_network_file_system)
-            .open(path)?;
+            .allow_network_file_system(self.allow_network_file_system);
+        if let Some(age) = self.max_age {
+            disk = disk.max_age(age);
+        }
+        if let Some(idle) = self.idle_namespaces {
+            disk = disk.idle_namespaces_first(idle);
+        }
+        let disk = disk.open(path)?;
         let mut tiers = Tiered::builder(memory, disk)
             .write_policy(self.write_policy)
             .on_event(Arc::new(move |event| reports.on_event(event)));
+        if let Some(age) = self.max_age {
+            tiers = tiers.max_age(age);
+        }
         if let Some(bytes) = self.queue_bytes {
             tiers = tiers.queue_bytes(bytes);
         }
@@ -359,6 +408,8 @@ impl fmt::Debug for CacheBuilder {
             .field("allow_network_file_system", &self.allow_network_file_system)
             .field("queue_bytes", &self.queue_bytes)
             .field("build_wait", &self.build_wait)
+            .field("max_age", &self.max_age)
+            .field("idle_namespaces", &self.idle_namespaces)
             .field("enabled", &self.enabled)
             .finish_non_exhaustive()
     }

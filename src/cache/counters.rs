@@ -1,5 +1,6 @@
 //! The façade's own counters: cheap on a hit, saturating, read without a lock.
 
+use crate::disk::Above;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -20,6 +21,10 @@ pub(super) struct Counters {
     pub(super) lone_builds: Count,
     pub(super) waits: Count,
     pub(super) wait_nanos: Count,
+    pub(super) process_waits: Count,
+    pub(super) process_wait_nanos: Count,
+    pub(super) process_shared_builds: Count,
+    pub(super) process_shared_nanos: Count,
 }
 
 /// Two lines of the usual length, because some processors fetch them in pairs.
@@ -61,6 +66,18 @@ impl Counters {
             hits: sum(|s| &s.hits),
             misses: sum(|s| &s.misses),
             saved_nanos: sum(|s| &s.saved_nanos),
+        }
+    }
+
+    /// What the directory adds to its life-time counters.
+    pub(super) fn above(&self, promotions: u64) -> Above {
+        let hot = self.hot();
+        Above {
+            hits: hot.hits,
+            promotions,
+            builds: self.builds.get(),
+            build_nanos: self.build_nanos.get(),
+            saved_nanos: hot.saved_nanos,
         }
     }
 

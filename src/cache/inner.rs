@@ -9,6 +9,7 @@ use crate::flight::Flights;
 use crate::namespace::NamespaceId;
 use crate::stats::{StoreStats, Tier};
 use crate::store::{Entry, Store};
+use crate::tiered::Hold;
 use crate::{DiskStore, MemoryStore, Tiered};
 use rustc_hash::FxHashSet;
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,7 @@ use std::time::Duration;
 pub(super) struct Inner {
     pub(super) backend: Backend,
     pub(super) flights: Flights<Fingerprint, Entry>,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
     pub(super) reports: Arc<Reports>,
     pub(super) build_wait: Duration,
     pub(super) degraded: Option<String>,
@@ -37,10 +38,18 @@ pub(super) enum Backend {
 
 impl Inner {
     pub(super) fn new(backend: Backend, reports: Arc<Reports>, build_wait: Duration) -> Self {
+        let counters = Arc::new(Counters::default());
+        if let Backend::Tiers(tiers) = &backend {
+            // Asked when it writes its counters, so that a hit here tells nobody anything.
+            let (counters, reports) = (Arc::clone(&counters), Arc::clone(&reports));
+            tiers
+                .lower()
+                .count_above(move || counters.above(reports.promotions()));
+        }
         Self {
             backend,
             flights: Flights::new(),
-            counters: Counters::default(),
+            counters,
             reports,
             build_wait,
             degraded: None,
@@ -81,14 +90,27 @@ impl Inner {
         found.unwrap_or(false)
     }
 
-    pub(super) fn put(&self, key: &Fingerprint, within: Option<&Namespace>, mut entry: Entry) {
+    /// `hold` is dropped when the entry is on disk, or will not be.
+    pub(super) fn put(
+        &self,
+        key: &Fingerprint,
+        within: Option<&Namespace>,
+        mut entry: Entry,
+        hold: Option<Hold>,
+    ) {
         let Some(store) = self.store() else { return };
         self.counters.puts.add(1);
         if let Some(namespace) = within {
             entry.namespace = namespace.id();
             self.name_on_disk(namespace);
         }
-        let Some(outcome) = self.or_fault(store.put(key, entry)) else {
+        // So that both tiers count its age from the same moment.
+        let entry = entry.stamped_now();
+        let done = match &self.backend {
+            Backend::Tiers(tiers) => tiers.put_holding(key, entry, hold),
+            Backend::Off | Backend::Memory(_) => store.put(key, entry),
+        };
+        let Some(outcome) = self.or_fault(done) else {
             return;
         };
         // The tiers report theirs as events.
@@ -120,6 +142,10 @@ impl Inner {
             shared_builds: counters.shared_builds.get(),
             build_time_shared: counters.shared_nanos.time(),
             lone_builds: counters.lone_builds.get(),
+            process_waits: counters.process_waits.get(),
+            process_wait_time: counters.process_wait_nanos.time(),
+            process_shared_builds: counters.process_shared_builds.get(),
+            process_build_time_shared: counters.process_shared_nanos.time(),
             faults,
             last_fault,
             listener_panics: self.reports.listener_panics(),

@@ -5,6 +5,7 @@
 
 mod build;
 mod builder;
+mod claim;
 mod counters;
 mod default_path;
 mod inner;
@@ -164,7 +165,7 @@ impl Cache {
     /// # Ok::<(), keepwarm::Error>(())
     /// ```
     pub fn put_entry(&self, key: &Fingerprint, entry: Entry) {
-        self.0.put(key, None, entry);
+        self.0.put(key, None, entry, None);
     }
 
     /// Unbinds `key` in memory and on disk; tells whether it was bound.

@@ -148,7 +148,7 @@ impl Namespace {
     /// # Ok::<(), keepwarm::Error>(())
     /// ```
     pub fn put_entry(&self, key: &Fingerprint, entry: Entry) {
-        self.inner().put(&self.key(key), Some(self), entry);
+        self.inner().put(&self.key(key), Some(self), entry, None);
     }
 
     /// Like [`Cache::get_or_insert_with`].

@@ -37,6 +37,7 @@ pub(super) type Listener = Arc<dyn Fn(&Eviction) + Send + Sync>;
 pub(super) struct Reports {
     listener: Option<Listener>,
     ring: Mutex<Ring>,
+    promotions: Count,
     faults: Count,
     last_fault: Mutex<Option<String>>,
     listener_panics: Count,
@@ -63,8 +64,14 @@ impl Reports {
                 // Already traced where it happened.
                 self.fault_text(format!("could not write {key} to disk: {error}"));
             }
-            _ => {}
+            TierEvent::Promoted { .. } => self.promotions.add(1),
+            TierEvent::Demoted { .. } => {}
         }
+    }
+
+    /// Artifacts that were handed up to memory.
+    pub(super) fn promotions(&self) -> u64 {
+        self.promotions.get()
     }
 
     pub(super) fn evicted(&self, eviction: &Eviction) {

@@ -57,9 +57,17 @@ pub struct Stats {
     pub shared_builds: u64,
     /// Build time of these: what building them twice would have taken.
     pub build_time_shared: Duration,
-    /// Builds that ran beside another one of the same artifact, because waiting for it would
-    /// never have ended or had taken too long.
+    /// Builds that ran beside another one of the same artifact, of this or of another process,
+    /// because waiting for it would never have ended or had taken too long.
     pub lone_builds: u64,
+    /// Times a thread waited for another process's build of the same artifact.
+    pub process_waits: u64,
+    /// Time spent so.
+    pub process_wait_time: Duration,
+    /// Waits that ended with the other process's artifact.
+    pub process_shared_builds: u64,
+    /// Build time of these: what building them here as well would have taken.
+    pub process_build_time_shared: Duration,
     /// Failures of the cache that were made misses, or that lost an artifact on its way to disk.
     pub faults: u64,
     /// What the latest of these was.
@@ -126,6 +134,16 @@ impl fmt::Display for Stats {
                 many(self.shared_builds, "build"),
                 self.build_time_shared,
                 self.lone_builds
+            )?;
+        }
+        if self.process_waits > 0 {
+            writeln!(
+                f,
+                "other processes: {} took {:.1?}, {} shared, {:.1?} saved",
+                many(self.process_waits, "wait"),
+                self.process_wait_time,
+                many(self.process_shared_builds, "build"),
+                self.process_build_time_shared
             )?;
         }
         if !self.enabled {
@@ -249,6 +267,10 @@ mod tests {
             build_time_saved: Duration::from_secs(3),
             waits: 1,
             shared_builds: 1,
+            process_waits: 2,
+            process_wait_time: Duration::from_millis(40),
+            process_shared_builds: 1,
+            process_build_time_shared: Duration::from_secs(2),
             faults: 1,
             last_fault: Some("could not read".into()),
             listener_panics: 1,
@@ -264,6 +286,7 @@ mod tests {
             "3 lookups: 2 hits (66.66 %), 1 miss\n\
              builds: 1 took 1.5s, 0 failed; 3.0s saved by hits\n\
              sharing: 1 wait took 0.0ns, 1 build shared, 0.0ns saved; 0 alone\n\
+             other processes: 2 waits took 40.0ms, 1 build shared, 2.0s saved\n\
              memory: 0 entries, 0 B; 0 hits, 0 misses, 0 evicted (0 B)\n\
              disk: 0 entries, 0 B; 0 hits, 0 misses, 0 evicted (0 B), 2 damaged\n\
              moves: 0 up (0 B), 0 down (0 B)\n\

@@ -6,8 +6,8 @@ use super::inner::Inner;
 use super::pack::{Claim, OwnedPack, Pack, list};
 use super::put::into_io;
 use super::slot::Place;
+use crate::sync::Arc;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";

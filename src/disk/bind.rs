@@ -11,8 +11,8 @@ use super::pack::Pack;
 use super::slot::{Allocated, Place, Slot, SlotKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::sync::Arc;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";

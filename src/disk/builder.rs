@@ -10,13 +10,13 @@ use super::lock::DirLock;
 use super::pack::Files;
 use super::publish::{newer, open_index, publish_index};
 use super::tmp::{self, TempFolder};
-use super::{DiskStore, lock};
+use super::{DiskStore, lease, lock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
 use crate::sys::real::RealFs;
 use crate::sys::{Access, FileSystem, is_network_file_system};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Payloads up to this many bytes share packs; larger ones get a file of their own.
@@ -69,6 +69,8 @@ pub struct DiskStoreBuilder {
     mapping: Mapping,
     lock_wait: Duration,
     network: bool,
+    max_age: Option<Duration>,
+    idle_namespaces: Option<Duration>,
 }
 
 impl Default for DiskStoreBuilder {
@@ -79,6 +81,8 @@ impl Default for DiskStoreBuilder {
             mapping: Mapping::default(),
             lock_wait: Duration::from_secs(10),
             network: false,
+            max_age: None,
+            idle_namespaces: None,
         }
     }
 }
@@ -139,6 +143,41 @@ impl DiskStoreBuilder {
         self
     }
 
+    /// How old an entry may be; any age by default. It counts from the put, to the second, not from
+    /// the last use; putting an entry again makes it young again.
+    ///
+    /// To this handle an older entry is a miss. It stays in the directory, for others that allow
+    /// more, until room is needed: then such entries go first, as
+    /// [`EvictionReason::Expired`](crate::EvictionReason::Expired).
+    /// [`prune`](DiskStore::prune) removes them at once. An entry from the future has the age
+    /// zero, so a clock that was set back makes nothing old.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let week = Duration::from_secs(7 * 24 * 60 * 60);
+    /// let builder = keepwarm::DiskStore::builder().max_age(week);
+    /// ```
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// When room is needed, entries of namespaces in which nothing was used for so long go first,
+    /// whatever was used last elsewhere; by default only the last use of each entry counts.
+    ///
+    /// Entries outside every namespace count as those of one more. Making room then reads a
+    /// 128-byte envelope an entry.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let month = Duration::from_secs(30 * 24 * 60 * 60);
+    /// let builder = keepwarm::DiskStore::builder().idle_namespaces_first(month);
+    /// ```
+    pub fn idle_namespaces_first(mut self, idle: Duration) -> Self {
+        self.idle_namespaces = Some(idle);
+        self
+    }
+
     /// Opens the directory at `path`, and creates it (and its parents) if it is missing.
     ///
     /// # Errors
@@ -178,6 +217,8 @@ impl DiskStoreBuilder {
             inline: INLINE.min(pack / 4),
             mapping: self.mapping,
             lock_wait: self.lock_wait,
+            max_age: self.max_age,
+            idle_namespaces: self.idle_namespaces,
         };
         let found = match open_index(&files) {
             // Where a parent is no directory, or forbidden, creating it says so best.
@@ -186,6 +227,7 @@ impl DiskStoreBuilder {
             _ => return create(files, limits),
         };
         tmp::sweep(&files);
+        lease::sweep(&files);
         let inner = Inner::new(files, limits, found);
         inner.pending.lock().expect(super::POISON).names = true;
         Ok(DiskStore::new(inner))
@@ -267,6 +309,7 @@ fn create(files: Files, limits: Limits) -> Result<DiskStore> {
     };
     drop(guard);
     tmp::sweep(&files);
+    lease::sweep(&files);
     let inner = Inner::new(files, limits, index);
     inner.pending.lock().expect(super::POISON).names = true;
     if copied {

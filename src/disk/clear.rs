@@ -50,7 +50,7 @@ impl Inner {
             pending.packs.retain(|_, pack| is_there(pack));
             (pending.names, pending.index) = (true, true);
         }
-        self.touches.lock().expect(POISON).clear();
+        self.recency.forget();
         let given_up = mem::take(&mut *self.pool.lock().expect(POISON));
         self.packs.write().expect(POISON).clear();
         drop(locked);

@@ -1,6 +1,6 @@
 //! What this handle did.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($name:ident),* $(,)?) => {
@@ -24,6 +24,7 @@ counters!(
     flush_errors,
     corrupt,
     maintenance_errors,
+    lost_uses,
 );
 
 impl Counters {

@@ -14,10 +14,10 @@ use super::table::Position;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
+use crate::sync::Arc;
 use crate::sys::RawFile;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::io;
-use std::sync::Arc;
 
 const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread panicked under it";
 

@@ -19,6 +19,13 @@ pub(super) const PACK_HEADER: usize = 64;
 /// Packs never grow beyond this, in bytes: a slot has 20 bits for an offset in units of 64.
 pub(super) const MAX_PACK: u64 = 64 << 20;
 
+/// The longest artifact that an envelope can speak of, in bytes: 1 TiB.
+pub(super) const LONGEST: u64 = (1 << LENGTH_BITS) - 1;
+/// The longest lag that it can, in seconds: 194 days.
+const LONGEST_LAG: u64 = (1 << (64 - LENGTH_BITS)) - 1;
+/// The bits of a length; the others of its word are the lag.
+const LENGTH_BITS: u32 = 40;
+
 const MAGIC: [u8; 4] = *b"KWe1";
 const PACK_MAGIC: [u8; 8] = *b"KWpack\r\n";
 const FORMAT: u16 = 1;
@@ -76,8 +83,11 @@ pub(super) struct Envelope {
     pub(super) generation: u64,
     pub(super) key: Fingerprint,
     pub(super) digest: Digest,
-    /// Of the artifact, in bytes.
+    /// Of the artifact, in bytes; at most [`LONGEST`].
     pub(super) length: u64,
+    /// How many seconds before the generation was given out the entry was put; see
+    /// [`Envelope::put_at`].
+    pub(super) lag: u32,
     pub(super) namespace: NamespaceId,
     pub(super) build_cost: Duration,
 }
@@ -127,6 +137,20 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 impl Envelope {
+    /// The lag of an entry that was put at `put_at` and is bound with `generation`, both in
+    /// nanoseconds since 1970: whole seconds, and no more than there is room for.
+    pub(super) fn lag_of(generation: u64, put_at: u64) -> u32 {
+        let seconds = generation.saturating_sub(put_at) / 1_000_000_000;
+        u32::try_from(seconds.min(LONGEST_LAG)).unwrap_or(u32::MAX)
+    }
+
+    /// When the entry was put, in nanoseconds since 1970: before the generation if it waited in a
+    /// tier above, came from another store, or the clock was behind the generations.
+    pub(super) fn put_at(&self) -> u64 {
+        self.generation
+            .saturating_sub(u64::from(self.lag).saturating_mul(1_000_000_000))
+    }
+
     /// The bytes to write at `offset` of the pack `id`; pending.
     pub(super) fn encode(&self, key: &CheckKey, id: &[u8; 16], offset: u64) -> [u8; SIZE] {
         let cost = u64::try_from(self.build_cost.as_nanos()).unwrap_or(u64::MAX);
@@ -137,7 +161,8 @@ impl Envelope {
         out[8..16].copy_from_slice(&self.generation.to_le_bytes());
         out[16..48].copy_from_slice(self.key.as_bytes());
         out[48..80].copy_from_slice(self.digest.as_bytes());
-        out[80..88].copy_from_slice(&self.length.to_le_bytes());
+        let length = self.length & LONGEST | u64::from(self.lag) << LENGTH_BITS;
+        out[80..88].copy_from_slice(&length.to_le_bytes());
         out[88..96].copy_from_slice(&self.namespace.as_u64().to_le_bytes());
         out[96..104].copy_from_slice(&cost.to_le_bytes());
         let check = key.check(&out[..CHECKED], id, offset);
@@ -167,7 +192,8 @@ impl Envelope {
             generation: word(8),
             key: Fingerprint::from_bytes(array(bytes, 16)),
             digest: Digest::from_bytes(array(bytes, 48)),
-            length: word(80),
+            length: word(80) & LONGEST,
+            lag: u32::try_from(word(80) >> LENGTH_BITS).unwrap_or(u32::MAX),
             namespace: NamespaceId::from_u64(word(88)),
             build_cost: Duration::from_nanos(word(96)),
         };
@@ -175,6 +201,13 @@ impl Envelope {
         let fits = !kind.carries_payload() || end <= MAX_PACK;
         fits.then_some((envelope, bytes[120..128] == LIVE))
     }
+}
+
+/// Puts the check into 128 bytes, as whoever has the key can.
+#[cfg(any(test, fuzzing))]
+pub(super) fn seal(bytes: &mut [u8; SIZE], key: &CheckKey, id: &[u8; 16], offset: u64) {
+    let check = key.check(&bytes[..CHECKED], id, offset);
+    bytes[CHECKED..CHECKED + 16].copy_from_slice(&check);
 }
 
 /// Whether an envelope may start with these bytes: the cheap test of a scan.
@@ -218,6 +251,7 @@ mod tests {
             key: Fingerprint::from_bytes([1; 32]),
             digest: Digest::of(b"x"),
             length: 1,
+            lag: 3,
             namespace: NamespaceId::of("n"),
             build_cost: Duration::from_nanos(99),
         }
@@ -258,9 +292,35 @@ mod tests {
     #[test]
     fn a_length_that_overflows_is_refused() {
         let (key, id) = (CheckKey::public(), [9; 16]);
-        for length in [u64::MAX, u64::MAX - 127, MAX_PACK] {
+        for length in [LONGEST, LONGEST - 127, MAX_PACK] {
             let bytes = Envelope { length, ..sample() }.encode(&key, &id, 64);
             assert_eq!(Envelope::decode(&bytes, &key, &id, 64), None);
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_put_is_kept_to_the_second_and_never_later_than_the_generation() {
+        let second = 1_000_000_000;
+        for (generation, put_at, kept) in [
+            (100 * second, 100 * second, 100 * second),
+            (100 * second + 7, 99 * second, 99 * second + 7),
+            (100 * second, 200 * second, 100 * second),
+            (u64::MAX, 0, u64::MAX - LONGEST_LAG * second),
+            (5, u64::MAX, 5),
+        ] {
+            let lag = Envelope::lag_of(generation, put_at);
+            let envelope = Envelope {
+                generation,
+                lag,
+                kind: Kind::Object,
+                length: LONGEST,
+                ..sample()
+            };
+            assert_eq!(envelope.put_at(), kept);
+            let (key, id) = (CheckKey::public(), [9; 16]);
+            let bytes = envelope.encode(&key, &id, 64);
+            let decoded = Envelope::decode(&bytes, &key, &id, 64);
+            assert_eq!(decoded, Some((envelope, false)));
         }
     }
 
@@ -276,5 +336,7 @@ mod tests {
             None
         );
         assert_eq!(PackNumber::parse(number.file_name().as_ref()), Some(number));
+        let no_place_names_it = PackNumber(1 << PackNumber::BITS).file_name();
+        assert_eq!(PackNumber::parse(no_place_names_it.as_ref()), None);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::counters::Counters;
 use super::envelope::Kind;
+use super::facts::EXPIRED;
 use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, now};
@@ -14,17 +15,17 @@ use super::lock::turn;
 use super::object;
 use super::pack::{is_absent, list};
 use super::slot::{Slot, SlotKind};
-use super::survey::{Survey, Target};
+use super::survey::{Ranks, Survey, Target};
 use super::table::Position;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::events;
 use crate::stats::{Eviction, EvictionReason, Tier};
+use crate::sync::Arc;
 use crate::sys::{Access, RawFile};
 use rustc_hash::FxHashSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Keys unbound under one hold of the lock.
@@ -42,7 +43,7 @@ const LOW_MARK: u64 = 90;
 /// one was stopped.
 const EVICTOR_WAIT: Duration = Duration::from_millis(500);
 /// Passes of one call; each frees what the one before could not see.
-const PASSES: usize = 4;
+pub(super) const PASSES: usize = 4;
 
 impl Inner {
     /// Which limits are exceeded.
@@ -80,10 +81,10 @@ impl Inner {
                 bytes: low(self.limits.bytes).unwrap_or(u64::MAX),
                 entries: low(self.limits.entries).unwrap_or(u64::MAX),
             };
-            let report = self.pass(Some((reason, target)))?;
+            let evicted = self.pass(Some((reason, target)))?;
             // What is left is held by others, or is the newest entry alone.
-            let in_vain = report.is_none() && self.index().field(Field::DiskBytes) >= before;
-            if let Some(report) = report {
+            let in_vain = evicted.is_empty() && self.index().field(Field::DiskBytes) >= before;
+            for report in evicted {
                 events::evicted(&report);
                 reports.push(report);
             }
@@ -104,7 +105,7 @@ impl Inner {
             if lease.is_some() || done {
                 return Ok(lease);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            crate::sync::sleep(Duration::from_millis(1));
         }
     }
 
@@ -128,7 +129,7 @@ impl Inner {
     }
 
     /// The right to evict, until it is dropped; `None` if another process has it.
-    fn eviction_lease(&self) -> Result<Option<Arc<dyn RawFile>>> {
+    pub(super) fn eviction_lease(&self) -> Result<Option<Arc<dyn RawFile>>> {
         if !self.is_own_process() {
             return Ok(None);
         }
@@ -156,7 +157,7 @@ impl Inner {
     }
 
     /// Looks at every slot and every pack.
-    fn survey(&self, index: &Index) -> io::Result<Survey> {
+    pub(super) fn survey(&self, index: &Index) -> io::Result<Survey> {
         let mut survey = Survey::default();
         index.for_each(|at, slot| survey.add(at, slot))?;
         survey.packs = list(&self.files)?
@@ -166,15 +167,15 @@ impl Inner {
         Ok(survey)
     }
 
-    fn pass(&self, goal: Option<(EvictionReason, Target)>) -> Result<Option<Eviction>> {
+    fn pass(&self, goal: Option<(EvictionReason, Target)>) -> Result<Vec<Eviction>> {
         self.write_touches()?;
         let (index, mut survey) = self.recount()?;
         survey.forget_unused_contents();
-        let mut report = None;
+        let mut reports = Vec::new();
         if let Some((reason, target)) = goal {
             // The totals may have drifted: then there was nothing to do.
             if self.excess(&self.index()).is_some() {
-                report = self.evict_keys(&index, &survey.victims(target), reason)?;
+                reports = self.evict_victims(&index, &survey, (reason, target))?;
             }
         }
         self.remove_dead_contents()?;
@@ -183,7 +184,29 @@ impl Inner {
         if self.index().field(Field::SinceSweep) > self.limits.bytes / 4 {
             self.sweep()?;
         }
-        Ok(report)
+        Ok(reports)
+    }
+
+    /// Chooses and evicts: what is too old first, then idle namespaces, then what was used longest
+    /// ago.
+    fn evict_victims(
+        &self,
+        index: &Arc<Index>,
+        survey: &Survey,
+        (reason, target): (EvictionReason, Target),
+    ) -> Result<Vec<Eviction>> {
+        let classes = self.classes(survey);
+        let classes = classes.map_err(|e| self.error("choose what to evict", e))?;
+        let ranks = Ranks {
+            rank: &|hash| Some(classes.of(hash)),
+            spare_newest: true,
+        };
+        let victims = survey.victims(target, &ranks);
+        let is_expired = |(_, slot): &(Position, Slot)| classes.of(slot.hash) == EXPIRED;
+        let (expired, others) = victims.split_at(victims.partition_point(is_expired));
+        let expired = self.evict_keys(index, expired, EvictionReason::Expired)?;
+        let others = self.evict_keys(index, others, reason)?;
+        Ok(expired.into_iter().chain(others).collect())
     }
 
     /// Counts everything and sets the totals to what is there. They are hints that damage or a
@@ -267,7 +290,7 @@ impl Inner {
 
     /// Clears contents that no key needs, and unlinks their objects, a batch a hold of the lock,
     /// under which no key can be bound to them.
-    fn remove_dead_contents(&self) -> Result<()> {
+    pub(super) fn remove_dead_contents(&self) -> Result<()> {
         let io = |e| self.error("remove content that no key needs", e);
         let tag = |slot: &Slot| slot.hash.tag(SlotKind::Content);
         let index = self.index();
@@ -326,7 +349,7 @@ impl Inner {
     }
 
     /// Unlinks packs in which nothing is live, and empties sparse ones until `target` is reached.
-    fn empty_packs(&self, target: u64) -> Result<()> {
+    pub(super) fn empty_packs(&self, target: u64) -> Result<()> {
         let io = |e| self.error("empty a pack", e);
         let survey = self.survey(&self.index()).map_err(io)?;
         let live = survey.live_in_packs();
@@ -347,11 +370,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes objects that no slot names, and what dead processes left in `tmp/`. Files in
+    /// Removes objects that no slot names, and what dead processes left in `tmp/` and `builds/`. Files in
     /// `packs/` without a pack's name are left alone.
     fn sweep(&self) -> Result<()> {
         let io = |e| self.error("sweep the directory", e);
         super::tmp::sweep(&self.files);
+        super::lease::sweep(&self.files);
         let mut orphans: Vec<Digest> = Vec::new();
         let index = self.index();
         let is_old = |digest: &Digest| {

@@ -16,8 +16,8 @@ use super::slot::{Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::sync::Arc;
 use rustc_hash::FxHashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's flush is poisoned: a thread panicked under it";

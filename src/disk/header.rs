@@ -3,7 +3,7 @@
 //! The constant part carries a check. Totals and counters carry none: they are hints that the
 //! next pass over the directory corrects.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{IndexWord, Ordering};
 
 /// The length of the header, in bytes; the table follows.
 pub(super) const SIZE: usize = 4096;
@@ -37,9 +37,27 @@ pub(super) enum Field {
     Puts = 16,
     Evictions = 17,
     Corrupt = 18,
+    Lookups = 19,
+    Hits = 20,
+    /// Hits of tiers above, which the directory was not asked for.
+    HitsAbove = 21,
+    Promotions = 22,
+    Builds = 23,
+    /// In nanoseconds, as the next.
+    BuildTime = 24,
+    BuildTimeSaved = 25,
+    EvictedBytes = 26,
+    DeduplicatedBytes = 27,
+    /// When the life-time counters were zeroed, in nanoseconds since 1970; 0 if never.
+    CountedSince = 28,
 }
 
 impl Field {
+    /// Its place among the totals; beyond their end for the flags.
+    pub(super) const fn total(self) -> usize {
+        (self as usize).wrapping_sub(FIRST_TOTAL)
+    }
+
     /// The byte offset in the file.
     pub(super) const fn offset(self) -> u64 {
         self as u64 * 8
@@ -47,7 +65,7 @@ impl Field {
 }
 
 /// What a new table takes over from the old one.
-pub(super) const CARRIED: [Field; 10] = [
+pub(super) const CARRIED: [Field; 20] = [
     Field::Entries,
     Field::Used,
     Field::DiskBytes,
@@ -58,12 +76,22 @@ pub(super) const CARRIED: [Field; 10] = [
     Field::Puts,
     Field::Evictions,
     Field::Corrupt,
+    Field::Lookups,
+    Field::Hits,
+    Field::HitsAbove,
+    Field::Promotions,
+    Field::Builds,
+    Field::BuildTime,
+    Field::BuildTimeSaved,
+    Field::EvictedBytes,
+    Field::DeduplicatedBytes,
+    Field::CountedSince,
 ];
 
 /// The first of the totals.
 const FIRST_TOTAL: usize = Field::Entries as usize;
 /// How many words of totals there are.
-pub(super) const TOTALS: usize = Field::Corrupt as usize + 1 - FIRST_TOTAL;
+pub(super) const TOTALS: usize = Field::CountedSince as usize + 1 - FIRST_TOTAL;
 /// The byte offset of the totals in the file.
 pub(super) const TOTALS_AT: u64 = FIRST_TOTAL as u64 * 8;
 
@@ -82,7 +110,7 @@ struct Change {
 impl Changes {
     /// `field` is a total, so not the flags.
     fn at(&mut self, field: Field) -> Option<&mut Change> {
-        self.0.get_mut((field as usize).wrapping_sub(FIRST_TOTAL))
+        self.0.get_mut(field.total())
     }
 
     /// Adds to a total.
@@ -166,7 +194,7 @@ impl Constants {
     }
 
     /// Reads the first words of a file of `len` bytes.
-    pub(super) fn decode(words: &[AtomicU64], len: u64) -> Result<Self, BadHeader> {
+    pub(super) fn decode(words: &[IndexWord], len: u64) -> Result<Self, BadHeader> {
         let word = |i: usize| words.get(i).map_or(0, |w| w.load(Ordering::Relaxed));
         let found: [u64; CONSTANT_WORDS] = std::array::from_fn(word);
         if found[0] != MAGIC || check(&found) != word(CONSTANT_WORDS) {
@@ -203,10 +231,10 @@ fn check(words: &[u64; CONSTANT_WORDS]) -> u64 {
 mod tests {
     use super::*;
 
-    fn words(bytes: &[u8]) -> Vec<AtomicU64> {
+    fn words(bytes: &[u8]) -> Vec<IndexWord> {
         bytes
             .chunks_exact(8)
-            .map(|c| AtomicU64::new(u64::from_ne_bytes(c.try_into().unwrap())))
+            .map(|c| IndexWord::new(u64::from_ne_bytes(c.try_into().unwrap())))
             .collect()
     }
 
@@ -223,7 +251,7 @@ mod tests {
         let mut totals = [7; TOTALS];
         totals = changes.apply(totals);
         assert_eq!(totals[..5], [10, 0, u64::MAX, 50, 7]);
-        assert_eq!(totals[TOTALS - 2..], [7, 6]);
+        assert_eq!(totals[Field::Evictions.total()..][..3], [7, 6, 7]);
         assert_eq!(changes.apply([60; TOTALS])[3], 60);
     }
 

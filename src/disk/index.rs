@@ -7,11 +7,11 @@ use super::header::{self, BadHeader, Changes, Constants, Field, REBUILDING, TOTA
 use super::pack::random_bytes;
 use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, HeapTable, Position};
+use crate::sync::{Arc, IndexWord, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Meta, RawFile};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
 
 /// Buckets of the first table: 56 KiB, 2,048 slots.
 pub(super) const FIRST_BUCKETS: u64 = 128;
@@ -78,8 +78,8 @@ impl Index {
             return Ok(Found::Bad(BadHeader::Damaged));
         }
         file.read_at(&mut bytes, 0)?;
-        let words: Vec<AtomicU64> = crate::hex::native_words(&bytes)
-            .map(AtomicU64::new)
+        let words: Vec<IndexWord> = crate::hex::native_words(&bytes)
+            .map(IndexWord::new)
             .collect();
         let constants = match Constants::decode(&words, meta.id.len) {
             Ok(constants) => constants,
@@ -216,7 +216,8 @@ impl Index {
         )
     }
 
-    fn totals(&self) -> io::Result<[u64; TOTALS]> {
+    /// All totals and counters, with one read.
+    pub(super) fn totals(&self) -> io::Result<[u64; TOTALS]> {
         let mut totals = [0; TOTALS];
         if let Some(map) = &self.map {
             let words = map.words().iter().skip(Field::Entries as usize);
@@ -258,8 +259,8 @@ impl Index {
         self.file
             .read_at(&mut bytes, header::SIZE as u64 + bucket * BUCKET_BYTES)?;
         let mut words = crate::hex::native_words(&bytes);
-        let words: [AtomicU64; BUCKET_WORDS] =
-            std::array::from_fn(|_| AtomicU64::new(words.next().unwrap_or_default()));
+        let words: [IndexWord; BUCKET_WORDS] =
+            std::array::from_fn(|_| IndexWord::new(words.next().unwrap_or_default()));
         Ok(look(Bucket(&words)))
     }
 
@@ -284,8 +285,17 @@ impl Index {
     }
 
     /// Calls `each` for every slot in use.
-    pub(super) fn for_each(&self, mut each: impl FnMut(Position, Slot)) -> io::Result<()> {
-        for bucket in 0..self.constants.buckets {
+    pub(super) fn for_each(&self, each: impl FnMut(Position, Slot)) -> io::Result<()> {
+        self.for_each_in(0..self.constants.buckets, each)
+    }
+
+    /// Calls `each` for every slot in use of some buckets.
+    pub(super) fn for_each_in(
+        &self,
+        buckets: Range<u64>,
+        mut each: impl FnMut(Position, Slot),
+    ) -> io::Result<()> {
+        for bucket in buckets {
             self.with_bucket(bucket, |words| {
                 for (slot, content) in words.slots() {
                     each(Position { bucket, slot }, content);

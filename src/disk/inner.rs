@@ -4,20 +4,20 @@ use super::envelope::{CheckKey, Envelope};
 use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::layout::{INDEX, PackNumber};
+use super::life::Life;
 use super::lock::{DirLock, LockGuard};
 use super::pack::{Files, OwnedPack, Pack};
 use super::pending::Pending;
 use super::publish::{newer, open_index};
+use super::recency::Recency;
 use super::slot::Place;
-use super::table::Position;
 use super::tmp::TempFolder;
 use super::{Mapping, counters::Counters};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, RwLock};
 use rustc_hash::FxHashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 /// Open packs that nobody asks for are dropped when there are more than this.
@@ -33,6 +33,10 @@ pub(super) struct Limits {
     pub(super) inline: u64,
     pub(super) mapping: Mapping,
     pub(super) lock_wait: Duration,
+    /// What was put longer ago is a miss.
+    pub(super) max_age: Option<Duration>,
+    /// Namespaces in which nothing was used for so long go first.
+    pub(super) idle_namespaces: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -49,7 +53,8 @@ pub(super) struct Inner {
     pub(super) pending: Mutex<Pending>,
     pub(super) flush_gate: Mutex<()>,
     pub(super) evict_gate: Mutex<()>,
-    pub(super) touches: Mutex<FxHashMap<Place, (Position, u64)>>,
+    pub(super) recency: Recency,
+    pub(super) life: Life,
     pub(super) tmp: TempFolder,
     pub(super) counters: Counters,
     /// The highest generation this handle gave out.
@@ -67,12 +72,7 @@ pub(super) struct Locked<'a> {
     _guard: LockGuard<'a>,
 }
 
-pub(super) fn now() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-}
+pub(super) use crate::store::now;
 
 impl Inner {
     pub(super) fn new(files: Files, limits: Limits, index: Index) -> Self {
@@ -87,7 +87,8 @@ impl Inner {
             pending: Mutex::default(),
             flush_gate: Mutex::default(),
             evict_gate: Mutex::default(),
-            touches: Mutex::default(),
+            recency: Recency::default(),
+            life: Life::default(),
             tmp: TempFolder::default(),
             counters: Counters::default(),
             generation: AtomicU64::new(0),
@@ -134,14 +135,16 @@ impl Inner {
 
     /// Takes the lock, and sees to it that directory and index are there and are the ones in use.
     pub(super) fn locked(&self) -> Result<Locked<'_>> {
+        self.locked_within(self.limits.lock_wait)
+    }
+
+    /// The same, waiting so long.
+    pub(super) fn locked_within(&self, wait: Duration) -> Result<Locked<'_>> {
         if !self.is_own_process() {
             return Err(Error::new(ErrorKind::Closed, "write from a forked process")
                 .with_path(self.files.layout.root()));
         }
-        let acquire = || {
-            self.lock
-                .acquire(&*self.files.fs, &self.files.layout, self.limits.lock_wait)
-        };
+        let acquire = || self.lock.acquire(&*self.files.fs, &self.files.layout, wait);
         let guard = match acquire() {
             Err(e) if e.kind() != ErrorKind::Timeout => {
                 // The directory may have been deleted: make it anew, once.

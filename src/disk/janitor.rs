@@ -4,9 +4,7 @@
 use super::counters::Counters;
 use super::header::REBUILDING;
 use super::inner::Inner;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
+use crate::sync::{Arc, AtomicBool, Condvar, JoinHandle, Mutex, Ordering};
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's janitor is poisoned: a thread panicked under it";
@@ -28,12 +26,15 @@ struct Shared {
 }
 
 impl Janitor {
-    /// Starts the thread unless it runs. One load when it does; never fails, never waits.
+    /// Starts the thread unless it runs, and lets it begin early if it has much to do. Two loads
+    /// when it runs and has not; never fails, never waits.
     pub(super) fn wake(&self, inner: &Arc<Inner>) {
-        if self.shared.running.load(Ordering::Relaxed) {
-            return;
+        if !self.shared.running.load(Ordering::Relaxed) {
+            self.start(inner);
+        } else if inner.recency.is_due() {
+            // Without the gate: at worst it is a second late, and a get that finds no room writes.
+            self.shared.wake.notify_all();
         }
-        self.start(inner);
     }
 
     #[cold]
@@ -46,7 +47,7 @@ impl Janitor {
             return;
         }
         let (shared, inner) = (Arc::clone(&self.shared), Arc::clone(inner));
-        let spawned = std::thread::Builder::new()
+        let spawned = crate::sync::Builder::new()
             .name("keepwarm-janitor".into())
             .spawn(move || run(&shared, &inner));
         match spawned {
@@ -86,6 +87,9 @@ fn run(shared: &Shared, inner: &Inner) {
             return;
         }
         if inner.write_touches().is_err() {
+            Counters::add(&inner.counters.maintenance_errors, 1);
+        }
+        if inner.tell_life().is_err() {
             Counters::add(&inner.counters.maintenance_errors, 1);
         }
         inner.release_packs(PERIOD);

@@ -1,6 +1,7 @@
 //! Every path name of the directory. Byte layouts are in `envelope.rs`, `slot.rs`, `header.rs`.
 
 use crate::digest::Digest;
+use crate::fingerprint::Fingerprint;
 use crate::hex;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ impl PackNumber {
     pub(super) fn parse(name: &OsStr) -> Option<Self> {
         let name = name.to_str()?;
         let number = Self(u64::from_str_radix(name, 16).ok()?);
-        (number.file_name() == name).then_some(number)
+        let fits = number.0 >> Self::BITS == 0;
+        (fits && number.file_name() == name).then_some(number)
     }
 
     pub(super) fn file_name(self) -> String {
@@ -118,7 +120,7 @@ impl Layout {
         folder.join("alive")
     }
 
-    /// Where leases are: files whose lock says who is at something. (Builds will have theirs here.)
+    /// Where leases are: files whose lock says who is at something.
     pub(super) fn builds(&self) -> PathBuf {
         self.base.join("builds")
     }
@@ -131,6 +133,17 @@ impl Layout {
     /// The lock of whoever evicts.
     pub(super) fn eviction_lease(&self) -> PathBuf {
         self.builds().join("evict.lock")
+    }
+
+    /// The lock of whoever builds what is missing under `key`.
+    pub(super) fn build_lease(&self, key: &Fingerprint) -> PathBuf {
+        self.builds().join(hex::text(key.as_bytes()))
+    }
+
+    /// Whether a name in `builds/` is that of a key's lease.
+    pub(super) fn is_build_lease(name: &OsStr) -> bool {
+        let is_own = |name: &str| hex::parse(name).is_ok_and(|key| hex::text(&key) == name);
+        name.to_str().is_some_and(is_own)
     }
 
     /// The file that is locked where directories cannot be.

@@ -6,10 +6,10 @@
 
 use super::layout::Layout;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use crate::sys::{Access, FileSystem, Meta, RawFile};
 use std::ffi::OsStr;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 const POISON: &str =
@@ -162,9 +162,9 @@ fn take(
         tries += 1;
         if tries < 32 {
             // The lock is held for microseconds; trying again beats sleeping.
-            std::thread::yield_now();
+            crate::sync::yield_now();
         } else {
-            std::thread::sleep(pause);
+            crate::sync::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(2));
         }
     }
@@ -178,7 +178,7 @@ pub(super) fn turn(gate: &Mutex<()>, wait: Duration) -> Option<MutexGuard<'_, ()
             Ok(guard) => return Some(guard),
             Err(TryLockError::Poisoned(_)) => panic!("{POISON}"),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(200)),
+            Err(TryLockError::WouldBlock) => crate::sync::sleep(Duration::from_micros(200)),
         }
     }
 }

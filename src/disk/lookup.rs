@@ -15,9 +15,9 @@ use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
+use crate::store::{is_past, now};
+use crate::sync::{Arc, Ordering};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A handle that only misses looks at the index's path this often, to see that it was replaced.
@@ -189,6 +189,12 @@ impl Inner {
         Ok(None)
     }
 
+    /// Whether an entry is older than entries may be.
+    pub(super) fn is_expired(&self, envelope: &Envelope) -> bool {
+        let limit = self.limits.max_age;
+        limit.is_some_and(|age| is_past(envelope.put_at(), age, now()))
+    }
+
     fn is_time_to_look(&self) -> bool {
         let now = self.born.elapsed();
         let last = Duration::from_millis(self.looked.load(Ordering::Relaxed));
@@ -209,6 +215,9 @@ impl Inner {
                 Look::Gone
             });
         };
+        if self.is_expired(&binding.envelope) {
+            return Ok(Look::Nothing);
+        }
         Ok(match self.load(index, &binding)? {
             Content::Artifact(artifact) => Look::Found(artifact, binding),
             Content::Gone => Look::Gone,

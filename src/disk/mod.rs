@@ -5,6 +5,7 @@
 //! | `layout` | all path names |
 //! | `envelope`, `slot`, `header`, `table` | all byte layouts, pure |
 //! | `pack`, `object`, `index`, `tmp`, `lock` | one kind of file each |
+//! | `lease` | who builds a key, of all processes |
 //! | `inner`, `publish` | the state behind a handle, the lock and the index in use |
 //! | `lookup`, `heal`, `recency` | a get, what it found damaged, what it used |
 //! | `put`, `append`, `bind` | a put, a removal |
@@ -24,18 +25,26 @@ mod counters;
 mod empty;
 mod envelope;
 mod evict;
+mod facts;
 mod flush;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod header;
 mod heal;
 mod index;
 mod inner;
 mod janitor;
 mod layout;
+pub(crate) mod lease;
+mod life;
+mod listing;
 mod lock;
 mod lookup;
 mod object;
 mod pack;
 mod pending;
+mod prune;
+mod prune_pass;
 mod publish;
 mod put;
 mod rebuild;
@@ -47,19 +56,25 @@ mod table;
 mod tests;
 mod tmp;
 
+use crate::artifact::Artifact;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Durability, Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
+use crate::sync::Arc;
 pub use builder::{DiskStoreBuilder, Mapping};
 use counters::Counters;
 use envelope::{Envelope, Kind};
 use header::{Field, REBUILDING};
 use inner::Inner;
 use janitor::Janitor;
+use lease::LeaseRequest;
+pub(crate) use life::Above;
+pub use life::DirectoryStats;
+pub use listing::{Entries, EntryInfo, NamespaceInfo, StoredAs};
+pub use prune::{Mark, Prune, PruneReason, PruneReport, Pruned};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use builder::create_directories;
@@ -178,6 +193,48 @@ impl DiskStore {
         }
     }
 
+    /// What all processes did with the directory; one read.
+    ///
+    /// # Errors
+    ///
+    /// If the index cannot be read.
+    ///
+    /// ```
+    /// # use keepwarm::{Fingerprint, Store, StoreExt};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::open(dir.path())?;
+    /// store.put_bytes(&Fingerprint::from_bytes([1; 32]), vec![1])?;
+    /// assert_eq!(store.directory_stats()?.puts, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn directory_stats(&self) -> Result<DirectoryStats> {
+        self.inner.directory_stats()
+    }
+
+    /// Sets the counters of [`directory_stats`](Self::directory_stats) to zero, and notes when.
+    ///
+    /// What other processes counted and have not written yet comes after.
+    ///
+    /// # Errors
+    ///
+    /// If the index cannot be written.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::open(dir.path())?;
+    /// store.zero_directory_stats()?;
+    /// assert!(store.directory_stats()?.since.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn zero_directory_stats(&self) -> Result<()> {
+        self.inner.zero_life()
+    }
+
+    /// Lets a tier above count what the directory was not asked for.
+    pub(crate) fn count_above(&self, source: impl Fn() -> Above + Send + Sync + 'static) {
+        self.inner.count_above(Box::new(source));
+    }
+
     /// Whether the index was lost and is being rebuilt: until that is done, some of what is in the
     /// directory is not found, and removals wait.
     ///
@@ -221,6 +278,7 @@ impl DiskStore {
             key: name_key(id),
             digest: crate::digest::Digest::of(kept),
             length: kept.len() as u64,
+            lag: 0,
             namespace: id,
             build_cost: Duration::ZERO,
         };
@@ -265,6 +323,20 @@ impl DiskStore {
         Ok(name.and_then(|bytes| String::from_utf8(bytes.into_vec()).ok()))
     }
 
+    /// A wish for the lease of a build; `None` where there are no leases: in a forked child, and
+    /// where nothing is kept that another process could wait for.
+    pub(crate) fn request_build(&self, key: &Fingerprint) -> Option<LeaseRequest<'_>> {
+        let inner = &self.inner;
+        let keeps = inner.limits.bytes > 0 && inner.limits.entries > 0;
+        (keeps && inner.is_own_process()).then(|| LeaseRequest::new(inner, key))
+    }
+
+    /// Sees to it that the next look-up finds what other processes put before this call, even if
+    /// the index was replaced.
+    pub(crate) fn look_afresh(&self) {
+        self.inner.refresh();
+    }
+
     fn refuse(&self, key: &Fingerprint, entry: Entry, status: PutStatus) -> Result<PutOutcome> {
         let found = self.inner.bindings(&self.inner.live_index(), key);
         let older = found
@@ -292,6 +364,14 @@ impl DiskStore {
     }
 }
 
+/// An artifact with what its envelope says of it.
+fn entry_of(artifact: Artifact, envelope: &Envelope) -> Entry {
+    let mut entry = Entry::from(artifact).stamped(envelope.put_at());
+    entry.namespace = envelope.namespace;
+    entry.build_cost = envelope.build_cost;
+    entry
+}
+
 /// The key under which a namespace's name is kept; no builder makes it.
 fn name_key(id: NamespaceId) -> Fingerprint {
     let mut bytes = [0; 32];
@@ -309,19 +389,15 @@ impl Store for DiskStore {
         };
         Counters::add(&counters.hits, 1);
         self.wake();
-        let mut entry = Entry::from(artifact);
-        entry.namespace = binding.envelope.namespace;
-        entry.build_cost = binding.envelope.build_cost;
-        Ok(Some(entry))
+        Ok(Some(entry_of(artifact, &binding.envelope)))
     }
 
     fn contains(&self, key: &Fingerprint) -> Result<bool> {
         let found = self.inner.bindings(&self.inner.live_index(), key);
         let found = found.map_err(|e| self.inner.error("look up a key", e))?;
-        Ok(found
-            .live
-            .iter()
-            .any(|binding| binding.envelope.kind != Kind::Namespace))
+        Ok(found.live.last().is_some_and(|newest| {
+            newest.envelope.kind != Kind::Namespace && !self.inner.is_expired(&newest.envelope)
+        }))
     }
 
     fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
@@ -333,7 +409,7 @@ impl Store for DiskStore {
             return Ok(outcome);
         }
         let length = entry.artifact.len() as u64;
-        if length > inner.limits.bytes {
+        if length > inner.limits.bytes.min(envelope::LONGEST) {
             Counters::add(&inner.counters.rejected_puts, 1);
             let rejected = PutStatus::Rejected(Rejection::TooLarge);
             return self.count_failure(self.refuse(key, entry, rejected));
@@ -368,6 +444,10 @@ impl Store for DiskStore {
     }
 
     fn flush(&self) -> Result<()> {
+        // Hints, which the sync of the index then covers.
+        if self.inner.is_own_process() && self.inner.write_touches().is_ok() {
+            self.inner.tell_life().ok();
+        }
         self.inner.flush()
     }
 
@@ -410,6 +490,7 @@ impl Drop for DiskStore {
         self.janitor.stop();
         // Hints only; what was put is on disk already.
         self.inner.write_touches().ok();
+        self.inner.tell_life().ok();
         self.inner.release_packs(Duration::ZERO);
         self.inner.tmp.remove(&self.inner.files);
     }

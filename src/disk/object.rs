@@ -8,9 +8,9 @@ use super::pack::{Files, is_absent};
 use super::tmp::TempFolder;
 use crate::artifact::Artifact;
 use crate::digest::Digest;
+use crate::sync::Arc;
 use crate::sys::{Access, RawFile};
 use std::io;
-use std::sync::Arc;
 
 /// From this length on, in bytes, an object is mapped rather than read.
 const MAP_FROM: u64 = 256 << 10;

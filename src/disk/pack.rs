@@ -10,11 +10,10 @@ use super::envelope::{
 use super::layout::{Layout, PackNumber};
 use super::slot::Place;
 use crate::digest::Digest;
+use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileSystem, Meta, RawFile};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
 const STEP: usize = 16 << 10;

@@ -4,8 +4,8 @@ use super::layout::PackNumber;
 use super::pack::Pack;
 use crate::digest::Digest;
 use crate::fingerprint::Fingerprint;
+use crate::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Pending {

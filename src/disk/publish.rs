@@ -7,9 +7,9 @@ use super::pack::{Files, is_absent};
 use super::table::HeapTable;
 use super::tmp::TempFolder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
 use crate::sys::Access;
 use std::io;
-use std::sync::Arc;
 
 /// Two full buckets are a reason to grow a table that has more than this many slots a bucket.
 const CROWDED: u64 = 4;

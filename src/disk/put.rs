@@ -5,15 +5,15 @@ use super::counters::Counters;
 use super::envelope::{Envelope, Kind};
 use super::header::Field;
 use super::index::Index;
-use super::inner::Inner;
+use super::inner::{Inner, now};
 use super::lookup::Binding;
 use super::object::{self, Stored};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::store::Entry;
+use crate::sync::Arc;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
@@ -58,11 +58,18 @@ impl Inner {
     ) -> io::Result<Option<bool>> {
         let index = self.live_index();
         let bytes = entry.artifact.as_slice();
+        let put_at = match entry.put_nanos() {
+            0 => now(),
+            at => at,
+        };
         let known = self.content(&index, digest)?;
         if let Some(newest) = self.settled_bindings(&index, key)?.live.pop() {
             let same = newest.envelope.digest == *digest
                 && newest.envelope.namespace == entry.namespace
                 && newest.envelope.kind != Kind::Namespace;
+            // Where age counts, a newer put makes the entry younger: it is bound anew.
+            let same =
+                same && (self.limits.max_age.is_none() || newest.envelope.put_at() >= put_at);
             if same && self.holds(&newest, known.as_ref(), bytes)? {
                 self.adopt(&index, &newest);
                 Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);
@@ -70,12 +77,14 @@ impl Inner {
             }
         }
         let (kind, object_bytes) = self.put_content(known, digest, bytes)?;
+        let generation = self.next_generation(&index);
         let envelope = Envelope {
             kind,
-            generation: self.next_generation(&index),
+            generation,
             key: *key,
             digest: *digest,
             length: bytes.len() as u64,
+            lag: Envelope::lag_of(generation, put_at),
             namespace: entry.namespace,
             build_cost: entry.build_cost,
         };

@@ -15,10 +15,9 @@ use super::pending::Pending;
 use super::slot::{Allocated, Place, Slot, SlotKind};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
+use crate::sync::{Arc, AtomicBool, Ordering};
 use rustc_hash::FxHashSet;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Records inserted under one hold of the lock.
@@ -34,7 +33,7 @@ impl Inner {
     pub(super) fn rebuild_or_wait(&self) -> Result<()> {
         let never = AtomicBool::new(false);
         if !self.rebuild(&never)? {
-            std::thread::sleep(PAUSE);
+            crate::sync::sleep(PAUSE);
         }
         Ok(())
     }

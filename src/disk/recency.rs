@@ -1,52 +1,154 @@
 //! Last uses: gathered in memory by gets, written in batches under the lock.
+//!
+//! "Unused since" relies on them, so a use is not forgotten because many come at once: the janitor
+//! writes early when half of the room is taken, and a get that finds none writes them itself,
+//! for a short time at most. Only then is a use given up, and counted.
 
+use super::counters::Counters;
 use super::index::Index;
-use super::inner::Inner;
+use super::inner::{Inner, Locked};
+use super::lock::turn;
 use super::lookup::Binding;
-use super::slot::SlotKind;
-use crate::error::Result;
+use super::slot::{SlotHash, SlotKind};
+use super::table::Position;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, TryLockError};
+use rustc_hash::FxHashMap;
+use std::io;
+use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's touches is poisoned: a thread panicked under it";
-/// Uses that are remembered before the next batch; more are forgotten, for they are a hint.
-const REMEMBERED: usize = 4096;
+/// Uses that are remembered until they are written.
+const REMEMBERED: usize = 1 << 16;
+/// Uses written under one hold of the lock.
+const BATCH: usize = 1024;
+/// How long a get that finds no room waits for the lock.
+const FULL_WAIT: Duration = Duration::from_millis(100);
+/// After it waited in vain, gets do not try again for so long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The uses that are not written yet.
+#[derive(Debug, Default)]
+pub(super) struct Recency {
+    uses: Mutex<Uses>,
+    /// Held while a batch is written: who wants last uses to be right waits for it.
+    writing: Mutex<()>,
+    /// Set once when half of the room is taken.
+    due: AtomicBool,
+    /// Milliseconds after the birth of the handle before which no get tries to write.
+    not_before: AtomicU64,
+}
+
+/// By the hash of the key: where its slot was, and the tick.
+type Uses = FxHashMap<SlotHash, (Position, u64)>;
+
+impl Recency {
+    /// The uses; `None` in a forked child where a thread of the parent holds them for ever.
+    fn lock(&self, inner: &Inner) -> Option<MutexGuard<'_, Uses>> {
+        match self.uses.try_lock() {
+            Ok(uses) => Some(uses),
+            Err(TryLockError::Poisoned(_)) => panic!("{POISON}"),
+            Err(TryLockError::WouldBlock) if !inner.is_own_process() => None,
+            Err(TryLockError::WouldBlock) => Some(self.uses.lock().expect(POISON)),
+        }
+    }
+
+    /// Remembers a use; `false` if there is no room.
+    fn insert(&self, inner: &Inner, hash: SlotHash, used: (Position, u64)) -> bool {
+        let Some(mut uses) = self.lock(inner) else {
+            return false;
+        };
+        if uses.len() >= REMEMBERED && !uses.contains_key(&hash) {
+            return false;
+        }
+        uses.insert(hash, used);
+        if uses.len() == REMEMBERED / 2 {
+            self.due.store(true, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Gives back uses that could not be written; newer ones of the same keys stay.
+    fn give_back(&self, left: &[(SlotHash, (Position, u64))]) {
+        let mut uses = self.uses.lock().expect(POISON);
+        for (hash, used) in left {
+            if uses.len() < REMEMBERED {
+                uses.entry(*hash).or_insert(*used);
+            }
+        }
+    }
+
+    /// Whether half of the room was taken since the last call. A load, most often.
+    pub(super) fn is_due(&self) -> bool {
+        self.due.load(Ordering::Relaxed) && self.due.swap(false, Ordering::Relaxed)
+    }
+
+    /// Forgets everything: there is nothing any more that was used.
+    pub(super) fn forget(&self) {
+        self.uses.lock().expect(POISON).clear();
+    }
+}
 
 impl Inner {
-    /// Remembers that a binding was used. Never waits, never writes.
+    /// Remembers that a binding was used. No system call while there is room.
     pub(super) fn note_use(&self, index: &Index, binding: &Binding) {
-        let tick = self.next_generation(index);
-        // Another thread's is as good; and in a forked child nobody may ever give the lock back.
-        let Ok(mut touches) = self.touches.try_lock() else {
+        let hash = binding.slot.hash;
+        let used = (binding.at, self.next_generation(index));
+        if self.recency.insert(self, hash, used) {
             return;
-        };
-        if touches.len() < REMEMBERED || touches.contains_key(&binding.slot.place) {
-            touches.insert(binding.slot.place, (binding.at, tick));
         }
+        if !self.make_room_for_uses() || !self.recency.insert(self, hash, used) {
+            Counters::add(&self.counters.lost_uses, 1);
+        }
+    }
+
+    /// Writes the uses on the thread of a get that found no room; `false` if that did not work.
+    fn make_room_for_uses(&self) -> bool {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now < self.recency.not_before.load(Ordering::Relaxed) || !self.is_own_process() {
+            return false;
+        }
+        let done = self.write_uses(FULL_WAIT).is_ok();
+        if !done {
+            let later = now.saturating_add(u64::try_from(PAUSE.as_millis()).unwrap_or(0));
+            self.recency.not_before.store(later, Ordering::Relaxed);
+        }
+        done
     }
 
     /// Whether there are uses to write.
     pub(super) fn has_touches(&self) -> bool {
-        !self.touches.lock().expect(POISON).is_empty()
+        self.recency.lock(self).is_some_and(|uses| !uses.is_empty())
     }
 
-    /// Writes the remembered uses.
+    /// Writes the remembered uses, those that another thread is writing at this moment included.
     pub(super) fn write_touches(&self) -> Result<()> {
-        let touches = std::mem::take(&mut *self.touches.lock().expect(POISON));
-        if touches.is_empty() {
+        self.write_uses(self.limits.lock_wait)
+    }
+
+    /// The same, waiting so long for each lock.
+    fn write_uses(&self, wait: Duration) -> Result<()> {
+        let late = || {
+            Error::new(ErrorKind::Timeout, "write when entries were last used")
+                .with_path(self.files.layout.base())
+        };
+        let _turn = turn(&self.recency.writing, wait).ok_or_else(late)?;
+        let Some(mut uses) = self.recency.lock(self) else {
             return Ok(());
-        }
-        let locked = self.locked()?;
-        let io = |e| self.error("write when entries were last used", e);
-        for (place, (at, tick)) in touches {
-            // A table that was grown meanwhile has the slot elsewhere: this hint is lost.
-            if at.bucket >= locked.index.buckets() {
-                continue;
-            }
-            match locked.index.get(at).map_err(io)? {
-                Some(slot) if slot.place == place && slot.last_use < tick => {
-                    locked.index.set_last_use(at, tick).map_err(io)?;
-                }
-                _ => {}
+        };
+        let uses = std::mem::take(&mut *uses);
+        let uses: Vec<_> = uses.into_iter().collect();
+        for (i, batch) in uses.chunks(BATCH).enumerate() {
+            let written = self.locked_within(wait).and_then(|locked| {
+                let written = write_batch(&locked, batch);
+                written
+                    .and_then(|()| self.add_to_life(&locked.index))
+                    .map_err(|e| self.error("write when entries were last used", e))
+            });
+            if let Err(e) = written {
+                self.recency.give_back(&uses[i * BATCH..]);
+                return Err(e);
             }
         }
         Ok(())
@@ -54,21 +156,48 @@ impl Inner {
 
     /// Refreshes keys that were used in a tier above.
     pub(super) fn touch(&self, keys: &[Fingerprint]) -> Result<()> {
-        let locked = self.locked()?;
-        let index = &locked.index;
         let io = |e| self.error("write when entries were last used", e);
-        for key in keys {
-            let tick = self.next_generation(index);
-            // The hash decides: refreshing a stranger with the same 47 bits does no harm.
-            for (at, slot) in index
-                .find(SlotKind::Key, index.hash(key.as_bytes()))
-                .map_err(io)?
-            {
-                if slot.last_use < tick {
-                    index.set_last_use(at, tick).map_err(io)?;
-                }
+        for batch in keys.chunks(BATCH) {
+            let locked = self.locked()?;
+            for key in batch {
+                let hash = locked.index.hash(key.as_bytes());
+                let tick = self.next_generation(&locked.index);
+                refresh(&locked.index, hash, tick).map_err(io)?;
             }
+            self.add_to_life(&locked.index).map_err(io)?;
         }
         Ok(())
     }
+}
+
+fn write_batch(locked: &Locked<'_>, batch: &[(SlotHash, (Position, u64))]) -> io::Result<()> {
+    let index = &locked.index;
+    for (hash, (at, tick)) in batch {
+        // Most often the slot is where it was. Else the table was grown, or the binding moved.
+        let slot = if at.bucket < index.buckets() {
+            index.get(*at)?
+        } else {
+            None
+        };
+        match slot {
+            Some(slot) if slot.kind == SlotKind::Key && slot.hash == *hash => {
+                if slot.last_use < *tick {
+                    index.set_last_use(*at, *tick)?;
+                }
+            }
+            _ => refresh(index, *hash, *tick)?,
+        }
+    }
+    Ok(())
+}
+
+/// Refreshes all slots of a key. The hash decides: refreshing a stranger with the same 47 bits does
+/// no harm.
+fn refresh(index: &Index, hash: SlotHash, tick: u64) -> io::Result<()> {
+    for (at, slot) in index.find(SlotKind::Key, hash)? {
+        if slot.last_use < tick {
+            index.set_last_use(at, tick)?;
+        }
+    }
+    Ok(())
 }

@@ -27,6 +27,15 @@ pub(super) struct Target {
     pub(super) entries: u64,
 }
 
+/// Which keys go before others, whenever they were used.
+#[derive(Clone, Copy)]
+pub(super) struct Ranks<'a> {
+    /// The lower goes first; a key without a rank stays.
+    pub(super) rank: &'a dyn Fn(SlotHash) -> Option<u8>,
+    /// Whether the last in the order stays, so that an artifact as large as the budget does.
+    pub(super) spare_newest: bool,
+}
+
 impl Survey {
     pub(super) fn add(&mut self, at: Position, slot: Slot) {
         match slot.kind {
@@ -94,9 +103,9 @@ impl Survey {
         if live < len / SPARSE { live } else { len }
     }
 
-    /// The bindings of keys, the least recently used key first. An older binding beside a newer one
-    /// goes and stays with it.
-    fn by_last_use(&self) -> Vec<&(Position, Slot)> {
+    /// The bindings of keys by rank, the least recently used key first. An older binding beside a
+    /// newer one goes and stays with it.
+    fn by_last_use(&self, ranks: &Ranks<'_>) -> Vec<&(Position, Slot)> {
         let mut order: Vec<_> = self
             .keys
             .iter()
@@ -107,16 +116,19 @@ impl Survey {
             let last = used.entry(slot.hash).or_default();
             *last = slot.last_use.max(*last);
         }
-        order.sort_unstable_by_key(|(_, slot)| (used.get(&slot.hash), slot.hash.0));
+        order.retain(|(_, slot)| (ranks.rank)(slot.hash).is_some());
+        order.sort_unstable_by_key(|(_, slot)| {
+            let rank = (ranks.rank)(slot.hash);
+            (rank, used.get(&slot.hash), slot.hash.0)
+        });
         order
     }
 
-    /// The least recently used bindings that have to go to get down to `target`.
-    ///
-    /// The newest entry is exempt, so that an artifact as large as the budget stays.
-    pub(super) fn victims(&self, target: Target) -> Vec<(Position, Slot)> {
-        let mut order = self.by_last_use();
-        let newest = order.pop().map(|(_, slot)| slot.hash);
+    /// The bindings that have to go to get down to `target`, in the order in which they go.
+    pub(super) fn victims(&self, target: Target, ranks: &Ranks<'_>) -> Vec<(Position, Slot)> {
+        let order = self.by_last_use(ranks);
+        let newest = order.last().filter(|_| ranks.spare_newest);
+        let newest = newest.map(|(_, slot)| slot.hash);
         let mut users: FxHashMap<u32, u64> = FxHashMap::default();
         let mut bindings: FxHashMap<u64, u64> = FxHashMap::default();
         for (_, slot) in &self.keys {

@@ -6,7 +6,7 @@
 //! envelope which does not match. Nothing here writes: the index writes through its file.
 
 use super::slot::{Slot, SlotHash, SlotKind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{IndexWord, Ordering};
 
 /// Slots of a bucket.
 pub(super) const SLOTS: usize = 16;
@@ -39,7 +39,7 @@ impl Position {
 
 /// One bucket, wherever its words are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket<'a>(pub(super) &'a [AtomicU64]);
+pub(super) struct Bucket<'a>(pub(super) &'a [IndexWord]);
 
 impl Bucket<'_> {
     fn word(&self, i: usize) -> u64 {

@@ -217,6 +217,7 @@ fn a_record_whose_writer_was_killed_before_it_was_indexed_never_comes_back() {
         key: key(1),
         digest: crate::Digest::of(&bytes),
         length: bytes.len() as u64,
+        lag: 0,
         namespace: crate::NamespaceId::NONE,
         build_cost: std::time::Duration::ZERO,
     };

@@ -6,10 +6,10 @@
 use super::layout::Layout;
 use super::pack::{Files, is_absent, random_bytes};
 use crate::hex;
+use crate::sync::{Arc, Mutex};
 use crate::sys::{Access, RawFile};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
 

@@ -4,7 +4,7 @@
 //! sees an entry counted finds it in its shard.
 
 use crate::stats::EvictionReason;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// More entries than this are never kept, so that slots fit into 32 bits.
 pub(super) const MOST_ENTRIES: u64 = 1 << 31;
@@ -58,6 +58,31 @@ impl Budget {
     pub(super) fn add(&self, entries: u64, bytes: u64) {
         self.entries.fetch_add(entries, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts an entry of so many bytes if there is room for it.
+    pub(super) fn add_if_room(&self, bytes: u64) -> bool {
+        let raise = |gauge: &AtomicU64, limit: u64, by: u64| {
+            let update = |now: u64| now.checked_add(by).filter(|sum| *sum <= limit);
+            let raised = gauge.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+            raised.is_ok()
+        };
+        if !raise(&self.bytes, self.byte_limit, bytes) {
+            return false;
+        }
+        let fits = raise(&self.entries, self.entry_limit, 1);
+        if !fits {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// The room that is left, in entries and bytes.
+    pub(super) fn room(&self) -> (u64, u64) {
+        (
+            self.entry_limit.saturating_sub(self.entries()),
+            self.byte_limit.saturating_sub(self.bytes()),
+        )
     }
 
     pub(super) fn subtract(&self, entries: u64, bytes: u64) {

@@ -4,6 +4,7 @@ use super::MemoryStore;
 use crate::error::{Error, ErrorKind, Result};
 use std::num::NonZero;
 use std::thread;
+use std::time::Duration;
 
 const DEFAULT_BYTE_BUDGET: u64 = 256 << 20;
 const MOST_SHARDS: usize = 1 << 16;
@@ -14,6 +15,7 @@ const MOST_SHARDS: usize = 1 << 16;
 pub struct MemoryStoreBuilder {
     pub(super) byte_budget: u64,
     pub(super) entry_budget: u64,
+    pub(super) max_age: Option<Duration>,
     shards: Option<usize>,
 }
 
@@ -22,6 +24,7 @@ impl MemoryStoreBuilder {
         Self {
             byte_budget: DEFAULT_BYTE_BUDGET,
             entry_budget: u64::MAX,
+            max_age: None,
             shards: None,
         }
     }
@@ -56,6 +59,26 @@ impl MemoryStoreBuilder {
     /// ```
     pub fn entry_budget(mut self, entries: u64) -> Self {
         self.entry_budget = entries;
+        self
+    }
+
+    /// How old an entry may be, counted from when it was [put](crate::Entry::put_at) into the first store
+    /// that said so; any age if not set.
+    ///
+    /// An older one is a miss, and leaves memory when it is asked for.
+    ///
+    /// ```
+    /// # use keepwarm::{Entry, Fingerprint, MemoryStore, Store};
+    /// # use std::time::{Duration, SystemTime};
+    /// let hour = Duration::from_secs(60 * 60);
+    /// let store = MemoryStore::builder().max_age(hour).build()?;
+    /// let key = Fingerprint::from_bytes([1; 32]);
+    /// let _ = store.put(&key, Entry::from(vec![1]).with_put_at(SystemTime::UNIX_EPOCH))?;
+    /// assert!(store.get(&key)?.is_none());
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
         self
     }
 

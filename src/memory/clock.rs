@@ -1,10 +1,13 @@
 //! The store's sense of time: cheap enough to stamp every hit.
 
 use super::order::Stamp;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Gives stamps: nanoseconds since the store was made.
+/// Stamps below this one are never given: entries that come in without being used have them.
+pub(super) const FIRST: Stamp = 1 << 32;
+
+/// Gives stamps: nanoseconds since the store was made, from [`FIRST`] on.
 ///
 /// Reading the system's clock costs as much as all the rest of a hit. So puts read it, and now and
 /// then a hit does; the hits between take the last reading. They come after every put that was
@@ -20,7 +23,7 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn new() -> Self {
         Self {
-            latest: AtomicU64::new(0),
+            latest: AtomicU64::new(FIRST),
             start: Instant::now(),
         }
     }
@@ -28,6 +31,7 @@ impl Clock {
     /// Reads the system's clock; later than every stamp this thread was given before.
     pub(super) fn now(&self) -> Stamp {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now = now.saturating_add(FIRST);
         let before = self.latest.fetch_max(now, Ordering::Relaxed);
         if now > before.saturating_add(1) {
             return now;

@@ -15,8 +15,11 @@
 use super::key::Key;
 use super::order::{Order, Slot, Stamp};
 use super::table::Table;
+use crate::artifact::Artifact;
 use crate::fingerprint::Fingerprint;
+use crate::namespace::NamespaceId;
 use crate::store::Entry;
+use std::time::Duration;
 
 /// After so many noted hits the order is brought up to date.
 const MOST_NOTES: usize = 32;
@@ -36,7 +39,49 @@ pub(super) struct Lru {
 #[repr(align(64))]
 struct Kept {
     key: Fingerprint,
-    entry: Entry,
+    artifact: Artifact,
+    namespace: NamespaceId,
+    /// In nanoseconds.
+    build_cost: u64,
+    /// In nanoseconds since 1970; zero if it is not known.
+    put_at: u64,
+}
+
+impl Kept {
+    fn new(key: &Key, entry: Entry) -> Self {
+        let cost = entry.build_cost.as_nanos();
+        Self {
+            key: *key.fingerprint(),
+            put_at: entry.put_nanos(),
+            artifact: entry.artifact,
+            namespace: entry.namespace,
+            build_cost: u64::try_from(cost).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn into_entry(self) -> Entry {
+        let mut entry = Entry::from(self.artifact);
+        if self.put_at != 0 {
+            entry = entry.stamped(self.put_at);
+        }
+        entry.namespace = self.namespace;
+        entry.build_cost = Duration::from_nanos(self.build_cost);
+        entry
+    }
+
+    fn entry(&self) -> Entry {
+        let Self { key, artifact, .. } = self;
+        Self {
+            key: *key,
+            artifact: artifact.clone(),
+            ..*self
+        }
+        .into_entry()
+    }
+
+    fn size(&self) -> u64 {
+        self.artifact.len() as u64
+    }
 }
 
 /// An entry that left, and when it was last used.
@@ -66,37 +111,65 @@ impl Lru {
     }
 
     /// The entry under `key`, used now.
-    pub(super) fn get(&mut self, key: &Key, stamp: Stamp) -> Option<&Entry> {
+    pub(super) fn get(&mut self, key: &Key, stamp: Stamp) -> Option<Entry> {
         let slot = self.find(key)?;
         self.notes.push((slot, stamp));
         if self.notes.len() == MOST_NOTES || self.order.oldest() == Some(slot) {
             self.settle();
         }
-        Some(&self.kept(slot)?.entry)
+        Some(self.kept(slot)?.entry())
+    }
+
+    /// When the entry under `key` was put, in nanoseconds since 1970; zero if that is not known.
+    pub(super) fn put_at(&self, key: &Key) -> Option<u64> {
+        Some(self.kept(self.find(key)?)?.put_at)
+    }
+
+    /// Binds `key` to `entry` unless it is bound, behind all that was used after `stamp`.
+    pub(super) fn insert_aged(&mut self, key: &Key, entry: Entry, stamp: Stamp) -> bool {
+        self.settle();
+        if self.find(key).is_some() {
+            return false;
+        }
+        let slot = self.free_slot();
+        self.table.insert(key.tag(), slot);
+        self.order.insert_aged(slot, stamp);
+        self.slots[slot as usize] = Some(Kept::new(key, entry));
+        self.look_at_oldest();
+        true
+    }
+
+    /// The keys of entries of which `is_it` says so, knowing namespace and time of the put.
+    pub(super) fn keys(&self, is_it: impl Fn(NamespaceId, u64) -> bool) -> Vec<Fingerprint> {
+        let kept = self.slots.iter().flatten();
+        kept.filter(|kept| is_it(kept.namespace, kept.put_at))
+            .map(|kept| kept.key)
+            .collect()
     }
 
     /// Binds `key` to `entry`, used now; returns what it replaced.
     pub(super) fn insert(&mut self, key: &Key, entry: Entry, stamp: Stamp) -> Option<Entry> {
         self.settle();
-        let kept = Some(Kept {
-            key: *key.fingerprint(),
-            entry,
-        });
+        let kept = Some(Kept::new(key, entry));
         let old = if let Some(slot) = self.find(key) {
             self.order.refresh(slot, stamp);
             std::mem::replace(&mut self.slots[slot as usize], kept)
         } else {
-            let slot = self.free.pop().unwrap_or_else(|| {
-                self.slots.push(None);
-                Slot::try_from(self.slots.len() - 1)
-                    .expect("budgets are below 2^31 entries, so slots never run out")
-            });
+            let slot = self.free_slot();
             self.table.insert(key.tag(), slot);
             self.order.insert(slot, stamp);
             std::mem::replace(&mut self.slots[slot as usize], kept)
         };
         self.look_at_oldest();
-        Some(old?.entry)
+        Some(old?.into_entry())
+    }
+
+    fn free_slot(&mut self) -> Slot {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            Slot::try_from(self.slots.len() - 1)
+                .expect("budgets are below 2^31 entries, so slots never run out")
+        })
     }
 
     pub(super) fn remove(&mut self, key: &Key) -> Option<Removed> {
@@ -116,7 +189,7 @@ impl Lru {
         if self.kept(slot)?.key == *spared.fingerprint() {
             slot = self.order.next_newer(slot)?;
         }
-        let reason = may(size(&self.kept(slot)?.entry))?;
+        let reason = may(self.kept(slot)?.size())?;
         Some((self.vacate(slot)?, reason))
     }
 
@@ -133,7 +206,7 @@ impl Lru {
     /// The bytes of all entries, added up.
     pub(super) fn bytes(&self) -> u64 {
         let kept = self.slots.iter().flatten();
-        kept.fold(0, |sum, kept| sum.wrapping_add(size(&kept.entry)))
+        kept.fold(0, |sum, kept| sum.wrapping_add(kept.size()))
     }
 
     fn find(&self, key: &Key) -> Option<Slot> {
@@ -149,7 +222,8 @@ impl Lru {
     }
 
     fn vacate(&mut self, slot: Slot) -> Option<Removed> {
-        let Kept { key, entry } = self.slots[slot as usize].take()?;
+        let kept = self.slots[slot as usize].take()?;
+        let (key, entry) = (kept.key, kept.into_entry());
         let last_use = self.order.stamp(slot);
         self.table.remove(Key::new(&key).tag(), slot);
         self.order.remove(slot);

@@ -22,17 +22,19 @@ pub use builder::MemoryStoreBuilder;
 
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
+use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use budget::{Budget, Exceeded};
 use clock::{Clock, age};
 use key::Key;
 use lru::{Removed, size};
 use order::Stamp;
+pub(crate) use shard::Added;
 use shard::Shard;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// How many shards an eviction looks at before it chooses its victim.
 const SAMPLED_SHARDS: usize = 8;
@@ -71,6 +73,9 @@ pub struct MemoryStore {
     budget: Budget,
     clock: Clock,
     flushes: AtomicU64,
+    max_age: Option<Duration>,
+    /// The stamp of the next entry that comes in without being used.
+    aged: AtomicU64,
 }
 
 /// A shard, its lock, and when its oldest entry was used, for evictions that choose a shard.
@@ -104,6 +109,8 @@ impl MemoryStore {
             budget: Budget::new(settings.entry_budget, settings.byte_budget),
             clock: Clock::new(),
             flushes: AtomicU64::new(0),
+            max_age: settings.max_age,
+            aged: AtomicU64::new(clock::FIRST - 1),
         }
     }
 
@@ -167,6 +174,44 @@ impl MemoryStore {
             .oldest_use
             .store(oldest, Ordering::Relaxed);
         result
+    }
+
+    /// Whether what was put at `put_at` is too old now; `None` where nothing ever is.
+    fn age_limit(&self) -> Option<impl Fn(u64) -> bool + use<>> {
+        let (limit, now) = (self.max_age?, crate::store::now());
+        Some(move |put_at| crate::store::is_past(put_at, limit, now))
+    }
+
+    /// The room that is left, in entries and bytes.
+    pub(crate) fn room(&self) -> (u64, u64) {
+        self.budget.room()
+    }
+
+    /// A place in the order of use behind all entries that are there, and those that get one later.
+    pub(crate) fn next_aged(&self) -> u64 {
+        let next = |now: u64| Some(now.saturating_sub(1).max(1));
+        let given = self
+            .aged
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        given.unwrap_or(1)
+    }
+
+    /// Adds an entry that nobody used, at a place that [`next_aged`](Self::next_aged) gave.
+    /// Displaces and replaces nothing, counts as no put.
+    pub(crate) fn add_aged(&self, key: &Fingerprint, entry: Entry, place: u64) -> Added {
+        let key = Key::new(key);
+        self.with(self.index(key.fold()), |shard| {
+            shard.add_aged(&key, entry, place, &self.budget)
+        })
+    }
+
+    /// The keys of entries of which `is_it` says so, knowing namespace and time of the put in
+    /// nanoseconds since 1970 (zero if not known). Shard by shard: no snapshot of one moment.
+    pub(crate) fn keys(&self, is_it: impl Fn(NamespaceId, u64) -> bool) -> Vec<Fingerprint> {
+        let shards = 0..self.shards.len();
+        shards
+            .flat_map(|index| self.lock(index).keys(&is_it))
+            .collect()
     }
 
     /// Refuses an entry larger than the whole budget; the older one under its key goes too.
@@ -249,20 +294,27 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn get(&self, key: &Fingerprint) -> Result<Option<Entry>> {
         let key = Key::new(key);
-        Ok(self.with(self.index(key.fold()), |shard| {
-            shard.get(&key, |hits| {
+        let is_old = self.age_limit();
+        let (found, expired) = self.with(self.index(key.fold()), |shard| {
+            let expired = is_old.and_then(|is_old| shard.expire(&key, &self.budget, is_old));
+            let found = shard.get(&key, |hits| {
                 if hits % HITS_PER_CLOCK_READING == 0 {
                     self.clock.now()
                 } else {
                     self.clock.recent()
                 }
-            })
-        }))
+            });
+            (found, expired)
+        });
+        drop(expired);
+        Ok(found)
     }
 
     fn contains(&self, key: &Fingerprint) -> Result<bool> {
         let key = Key::new(key);
-        Ok(self.lock(self.index(key.fold())).contains(&key))
+        let is_old = self.age_limit();
+        let shard = self.lock(self.index(key.fold()));
+        Ok(shard.contains(&key) && !is_old.is_some_and(|is_old| shard.is_old(&key, is_old)))
     }
 
     fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {

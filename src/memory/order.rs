@@ -6,7 +6,7 @@
 /// Which slot of a shard.
 pub(super) type Slot = u32;
 
-/// When a slot was last used: nanoseconds since the store was made, see [`Clock`].
+/// When a slot was last used: nanoseconds since the store was made, and some; see [`Clock`].
 ///
 /// [`Clock`]: super::clock::Clock
 pub(super) type Stamp = u64;
@@ -65,6 +65,37 @@ impl Order {
             });
         }
         self.link_front(slot, stamp);
+    }
+
+    /// Puts a slot like [`insert`](Self::insert) does, but behind everything used after `stamp`.
+    ///
+    /// Looks from the back: cheap for what is among the oldest.
+    pub(super) fn insert_aged(&mut self, slot: Slot, stamp: Stamp) {
+        let mut newer = self.oldest;
+        while newer != NIL && self.node(newer).stamp < stamp {
+            newer = self.node(newer).newer;
+        }
+        if newer == NIL {
+            self.insert(slot, stamp);
+            return;
+        }
+        let older = self.node(newer).older;
+        let node = Node {
+            newer,
+            older,
+            stamp,
+        };
+        if slot as usize == self.nodes.len() {
+            self.nodes.push(node);
+        } else {
+            *self.node_mut(slot) = node;
+        }
+        self.node_mut(newer).older = slot;
+        if older == NIL {
+            self.oldest = slot;
+        } else {
+            self.node_mut(older).newer = slot;
+        }
     }
 
     /// Moves a listed slot to the front.

@@ -4,6 +4,8 @@ use super::budget::{Budget, Exceeded};
 use super::key::Key;
 use super::lru::{Lru, Removed, size};
 use super::order::Stamp;
+use crate::fingerprint::Fingerprint;
+use crate::namespace::NamespaceId;
 use crate::stats::StoreStats;
 use crate::store::{Entry, PutStatus};
 use std::ptr;
@@ -12,6 +14,16 @@ use std::ptr;
 pub(super) struct Shard {
     lru: Lru,
     counters: Counters,
+}
+
+/// What became of an entry that was to be added without displacing any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    Done,
+    /// Its key is bound.
+    Present,
+    /// There is no room for it.
+    Full,
 }
 
 /// What happened in a shard; saturating.
@@ -32,12 +44,59 @@ impl Shard {
 
     /// Looks `key` up at the time that `stamp` makes of the number of hits so far.
     pub(super) fn get(&mut self, key: &Key, stamp: impl FnOnce(u64) -> Stamp) -> Option<Entry> {
-        let found = self.lru.get(key, stamp(self.counters.hits)).cloned();
+        let found = self.lru.get(key, stamp(self.counters.hits));
         match found {
             Some(_) => bump(&mut self.counters.hits, 1),
             None => bump(&mut self.counters.misses, 1),
         }
         found
+    }
+
+    /// Takes the entry under `key` out if it was put at a time of which `is_old` says so; counted
+    /// as evicted.
+    pub(super) fn expire(
+        &mut self,
+        key: &Key,
+        budget: &Budget,
+        is_old: impl FnOnce(u64) -> bool,
+    ) -> Option<Removed> {
+        if !self.is_old(key, is_old) {
+            return None;
+        }
+        let removed = self.remove(key, budget)?;
+        self.count_eviction(&removed);
+        Some(removed)
+    }
+
+    /// Whether there is an entry under `key` that was put at a time of which `is_old` says so.
+    pub(super) fn is_old(&self, key: &Key, is_old: impl FnOnce(u64) -> bool) -> bool {
+        let put_at = self.lru.put_at(key);
+        put_at.is_some_and(|put_at| put_at != 0 && is_old(put_at))
+    }
+
+    /// Binds `key` to `entry` unless it is bound, if there is room, behind all that was used after
+    /// `stamp`. Counts nothing.
+    pub(super) fn add_aged(
+        &mut self,
+        key: &Key,
+        entry: Entry,
+        stamp: Stamp,
+        budget: &Budget,
+    ) -> Added {
+        let bytes = size(&entry);
+        if self.contains(key) {
+            return Added::Present;
+        }
+        if !budget.add_if_room(bytes) {
+            return Added::Full;
+        }
+        self.lru.insert_aged(key, entry, stamp);
+        Added::Done
+    }
+
+    /// See [`Lru::keys`].
+    pub(super) fn keys(&self, is_it: impl Fn(NamespaceId, u64) -> bool) -> Vec<Fingerprint> {
+        self.lru.keys(is_it)
     }
 
     /// Refreshes the recency of `key` and counts nothing.
@@ -132,7 +191,6 @@ fn bump(counter: &mut u64, by: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprint::Fingerprint;
 
     #[test]
     fn counters_saturate_and_never_wrap_or_panic() {

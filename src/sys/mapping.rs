@@ -5,10 +5,10 @@
 //! - [`SharedMap`]: a file that other processes write while it is mapped (the index, a pack): no
 //!   reference to its bytes is ever made; words are read as atomics, bytes are copied out.
 
+use crate::sync::IndexWord;
 use memmap2::{Mmap, MmapOptions, MmapRaw};
 use std::fs::File;
 use std::io;
-use std::sync::atomic::AtomicU64;
 
 /// An immutable file, mapped whole.
 #[derive(Debug)]
@@ -54,15 +54,15 @@ impl SharedMap {
     ///
     /// Only for a file that never shrinks and whose length was checked to be at least
     /// what was mapped: the index.
-    pub(crate) fn words(&self) -> &[AtomicU64] {
+    pub(crate) fn words(&self) -> &[IndexWord] {
         #[expect(unsafe_code, reason = "S2 in docs/safety.md")]
         #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
         // SAFETY: the mapping is page-aligned, `len` bytes long and lives as long as `self`
-        // (S2). `AtomicU64` has the layout of `u64`, every bit pattern is valid, other processes'
+        // (S2). An `IndexWord` is an `AtomicU64`, which has the layout of `u64`, every bit pattern is valid, other processes'
         // stores to the pages are seen as relaxed atomic stores of some width, and the words are
         // only ever loaded, relaxed, on targets where that is a plain read.
         unsafe {
-            std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>(), self.len / 8)
+            std::slice::from_raw_parts(self.map.as_ptr().cast::<IndexWord>(), self.len / 8)
         }
     }
 

@@ -34,6 +34,7 @@ pub struct TieredBuilder<U, L> {
     pub(super) wait_limit: Duration,
     pub(super) touch_interval: Duration,
     pub(super) reporter: Reporter,
+    pub(super) max_age: Option<Duration>,
 }
 
 /// A year: longer settings are cut, so that no sum of instants overflows.
@@ -49,6 +50,7 @@ impl<U: Store, L: Store + 'static> TieredBuilder<U, L> {
             wait_limit: Duration::from_secs(30),
             touch_interval: Duration::from_secs(60),
             reporter: Reporter::default(),
+            max_age: None,
         }
     }
 
@@ -116,6 +118,22 @@ impl<U: Store, L: Store + 'static> TieredBuilder<U, L> {
     /// ```
     pub fn touch_interval(mut self, interval: Duration) -> Self {
         self.touch_interval = interval.min(LONGEST);
+        self
+    }
+
+    /// How old an entry that waits to be written may be when it is served, counted from when it was
+    /// [put](crate::store::Entry::put_at); any age unless set. Set the same for both tiers, which see to theirs.
+    ///
+    /// ```
+    /// # use keepwarm::{MemoryStore, Tiered};
+    /// # use std::time::Duration;
+    /// let hour = Duration::from_secs(60 * 60);
+    /// let memory = || MemoryStore::builder().max_age(hour).build();
+    /// let tiered = Tiered::builder(memory()?, memory()?).max_age(hour).build();
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
         self
     }
 

@@ -34,6 +34,7 @@ mod writer;
 
 pub use builder::{TieredBuilder, WritePolicy};
 pub use event::TierEvent;
+pub(crate) use unwritten::Hold;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
@@ -99,6 +100,7 @@ pub struct Tiered<U: Store, L: Store + 'static> {
     writer: Writer,
     policy: WritePolicy,
     wait_limit: std::time::Duration,
+    max_age: Option<std::time::Duration>,
 }
 
 /// A cheap hash of all 32 bytes; its low bits choose the stripe.
@@ -139,6 +141,7 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
             writer: Writer::default(),
             policy: settings.policy,
             wait_limit: settings.wait_limit,
+            max_age: settings.max_age,
         }
     }
 
@@ -228,9 +231,16 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
         }
     }
 
+    /// Whether an entry that is not below yet is older than entries may be. (The tiers see to it
+    /// for what they hold.)
+    fn is_expired(&self, entry: &Entry) -> bool {
+        self.max_age.is_some_and(|age| entry.is_older_than(age))
+    }
+
     /// What is not in the upper tier: in the table, or (`true`) in the lower tier.
     fn find_below(&self, key: &Fingerprint) -> Result<(Option<Entry>, bool)> {
         match self.shared.queue.get(key) {
+            Lookup::Found(entry) if self.is_expired(&entry) => Ok((None, false)),
             Lookup::Found(entry) => Ok((Some(entry), false)),
             Lookup::Hidden => Ok((None, false)),
             Lookup::Clean => Ok((self.shared.lower.get(key)?, true)),
@@ -288,18 +298,50 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
         self.shared.queue.demote(displaced.iter().map(|d| d.key))
     }
 
-    /// Binds a key in the table and in the upper tier.
-    fn put_above(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
+    /// [`put`](Store::put), with something to be dropped when the entry is below, or when it is
+    /// certain that it never will be: whoever waits for that then finds the entry there, or not at
+    /// all. Under either policy it is queued at once.
+    pub(crate) fn put_holding(
+        &self,
+        key: &Fingerprint,
+        entry: Entry,
+        hold: Option<Hold>,
+    ) -> Result<PutOutcome> {
+        let (above, queued) = self.put_above(key, entry, hold).inspect_err(|_| {
+            count(&self.shared.counters.failed_puts);
+            self.start_writer();
+        })?;
+        count(&self.shared.counters.puts);
+        let mut keys = self.demote(&above.displaced);
+        if queued {
+            keys.push(*key);
+        }
+        self.make_room(&keys);
+        self.shared.reporter.evictions(&above.evictions);
+        Ok(PutOutcome::new(match above.status {
+            PutStatus::Rejected(_) => PutStatus::Stored,
+            status => status,
+        }))
+    }
+
+    /// Binds a key in the table and in the upper tier; tells whether it is queued.
+    fn put_above(
+        &self,
+        key: &Fingerprint,
+        entry: Entry,
+        hold: Option<Hold>,
+    ) -> Result<(PutOutcome, bool)> {
         let queue = &self.shared.queue;
         self.check_process("put into a store of the parent process")?;
         let _stripe = self.stripes.acquire(fold(key), queue.deadline())?;
         let at_once = self.policy == WritePolicy::OnInsert;
-        queue.insert(*key, entry.clone(), at_once)?;
-        self.upper.put(key, entry).inspect_err(|_| {
+        let queued = queue.insert(*key, entry.clone(), at_once, hold)?;
+        let outcome = self.upper.put(key, entry).inspect_err(|_| {
             // It may still hold what the table has something newer for.
             drop(self.upper.remove(key));
             queue.demote(std::iter::once(*key));
-        })
+        })?;
+        Ok((outcome, queued))
     }
 
     /// Waits for room after a put that queued `keys`; past the bound, writes them itself.
@@ -391,7 +433,7 @@ impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
             return Ok(true);
         }
         match self.shared.queue.get(key) {
-            Lookup::Found(_) => Ok(true),
+            Lookup::Found(entry) => Ok(!self.is_expired(&entry)),
             Lookup::Hidden => Ok(false),
             Lookup::Clean => self.shared.lower.contains(key),
         }
@@ -402,20 +444,7 @@ impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
     /// Waits for room in the queue. The outcome hands nothing back and tells of no eviction: what
     /// the upper tier displaced goes below. [`TierEvent::Evicted`] tells of both tiers.
     fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
-        let above = self.put_above(key, entry).inspect_err(|_| {
-            count(&self.shared.counters.failed_puts);
-            self.start_writer();
-        })?;
-        count(&self.shared.counters.puts);
-        match self.policy {
-            WritePolicy::OnInsert => self.make_room(&[*key]),
-            WritePolicy::OnEviction => self.make_room(&self.demote(&above.displaced)),
-        }
-        self.shared.reporter.evictions(&above.evictions);
-        Ok(PutOutcome::new(match above.status {
-            PutStatus::Rejected(_) => PutStatus::Stored,
-            status => status,
-        }))
+        self.put_holding(key, entry, None)
     }
 
     fn remove(&self, key: &Fingerprint) -> Result<bool> {

@@ -1,12 +1,12 @@
 //! The unwritten table under its lock, and everybody who waits for it.
 //!
-//! No store is called and nothing is freed under this lock. Every wait but the idle writer's is
+//! No store is called, and nothing freed or let go of, under this lock. Every wait but the idle writer's is
 //! bounded by `wait_limit`.
 //!
 //! A forked child has no writer thread, and the lock may have been held by a thread that does not
 //! exist there: a lock that is not free is waited for only in the process that made it.
 
-use super::unwritten::{Content, Job, Table};
+use super::unwritten::{Hold, Job, Slot, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::stats::Durability;
@@ -171,11 +171,20 @@ impl Queue {
         }
     }
 
-    /// Puts the newest content of `key`, queued at once or dirty.
-    pub(super) fn insert(&self, key: Fingerprint, entry: Entry, queue: bool) -> Result<()> {
-        let replaced = self.update(|state| state.table.insert(key, entry, queue))?;
+    /// Puts the newest content of `key`, queued at once or dirty; tells whether it is queued.
+    pub(super) fn insert(
+        &self,
+        key: Fingerprint,
+        entry: Entry,
+        queue: bool,
+        hold: Option<Hold>,
+    ) -> Result<bool> {
+        let (replaced, queued) = self.update(|state| {
+            let replaced = state.table.insert(key, entry, queue, hold);
+            (replaced, state.table.is_queued(&key))
+        })?;
         drop(replaced);
-        Ok(())
+        Ok(queued)
     }
 
     /// Queues those of `keys` that are dirty, and returns them.
@@ -237,8 +246,8 @@ impl Queue {
 
     /// Ends a job that reached the lower tier.
     pub(super) fn settle(&self, job: &Job) {
-        let content = self.update(|state| state.table.settle(job));
-        drop(content);
+        let gone = self.update(|state| state.table.settle(job));
+        drop(gone);
     }
 
     /// Ends a job that came to nothing.
@@ -248,7 +257,7 @@ impl Queue {
 
     /// Ends a job whose write failed; `removed` says that nothing older is left below.
     pub(super) fn fail(&self, job: &Job, removed: bool) {
-        let content = self.update(|state| {
+        let gone = self.update(|state| {
             state.failed = state.failed.saturating_add(1);
             if removed {
                 state.table.settle(job)
@@ -256,7 +265,7 @@ impl Queue {
                 state.table.condemn(job)
             }
         });
-        drop(content);
+        drop(gone);
     }
 
     /// Queues everything dirty; names everything that is not below yet.
@@ -382,7 +391,7 @@ pub(super) struct Paused<'a>(&'a Queue);
 
 impl Paused<'_> {
     /// Forgets everything unwritten; tells what it was, to be freed by the caller.
-    pub(super) fn forget_all(&self) -> Result<Vec<Content>> {
+    pub(super) fn forget_all(&self) -> Result<Vec<Slot>> {
         self.0.update(|state| state.table.take_all())
     }
 }
@@ -402,7 +411,7 @@ mod tests {
         let queue = Queue::new(1 << 20, Duration::from_secs(30));
         let key = Fingerprint::from_bytes([1; 32]);
         let (one, two) = (queue.reported().unwrap(), queue.reported().unwrap());
-        queue.insert(key, vec![1].into(), true).unwrap();
+        assert!(queue.insert(key, vec![1].into(), true, None).unwrap());
         let job = queue.claim_next().unwrap();
         queue.fail(&job, true);
         assert!(queue.report_failures(one).unwrap());
@@ -440,7 +449,7 @@ mod tests {
     #[test]
     fn a_clear_wakes_who_waits_for_what_it_forgets() {
         let queue = patient();
-        queue.insert(KEY, vec![1].into(), true).unwrap();
+        assert!(queue.insert(KEY, vec![1].into(), true, None).unwrap());
         let waiter = asleep(&queue);
         let paused = queue.pause().unwrap();
         drop(paused.forget_all().unwrap());
@@ -452,10 +461,10 @@ mod tests {
     #[test]
     fn a_put_wakes_who_waits_for_what_it_replaces() {
         let queue = patient();
-        queue.insert(KEY, vec![1].into(), true).unwrap();
+        assert!(queue.insert(KEY, vec![1].into(), true, None).unwrap());
         let waiter = asleep(&queue);
         // Under `OnEviction`: nothing that would be written, and wake the waiter then.
-        queue.insert(KEY, vec![2].into(), false).unwrap();
+        assert!(!queue.insert(KEY, vec![2].into(), false, None).unwrap());
         eventually(|| waiter.is_finished());
         waiter.join().unwrap().unwrap();
     }
@@ -463,7 +472,7 @@ mod tests {
     #[test]
     fn a_put_without_room_writes_nothing_itself_while_a_clear_has_stopped_the_writer() {
         let queue = patient();
-        queue.insert(KEY, vec![1].into(), true).unwrap();
+        assert!(queue.insert(KEY, vec![1].into(), true, None).unwrap());
         let paused = queue.pause().unwrap();
         assert!(queue.claim_queued(&KEY).is_none(), "it would come back");
         drop(paused);
@@ -474,7 +483,7 @@ mod tests {
     #[test]
     fn noted_hits_that_never_end_do_not_keep_the_writer_from_writing() {
         let queue = patient();
-        queue.insert(KEY, vec![1].into(), true).unwrap();
+        assert!(queue.insert(KEY, vec![1].into(), true, None).unwrap());
         queue.touch_after(Duration::ZERO);
         assert!(matches!(queue.next_task(false), Task::Touch));
         queue.touch_after(Duration::ZERO);
@@ -489,7 +498,7 @@ mod tests {
     fn a_forked_child_does_not_wait_for_a_lock_that_nobody_will_release() {
         let mut queue = Queue::new(1 << 20, Duration::from_secs(30));
         let key = Fingerprint::from_bytes([1; 32]);
-        queue.insert(key, vec![1].into(), true).unwrap();
+        assert!(queue.insert(key, vec![1].into(), true, None).unwrap());
         queue.pretend_forked();
         assert!(matches!(queue.get(&key), Lookup::Found(_)));
         let held = queue.state.lock().unwrap();
@@ -499,7 +508,7 @@ mod tests {
                     matches!(queue.get(&key), Lookup::Hidden),
                     "it may hide anything"
                 );
-                let error = queue.insert(key, vec![2].into(), true).unwrap_err();
+                let error = queue.insert(key, vec![2].into(), true, None).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Closed);
                 assert!(queue.claim_next().is_none());
                 assert!(queue.is_full());

@@ -11,13 +11,16 @@
 //! * At most one write of a key is in flight, and while it is, the key has a slot.
 //! * A slot is [`State::Writing`] exactly if the content in flight is the newest one.
 //! * `queue_cost` is the sum of the costs of what waits and of what is in flight.
+//! * A slot with a [`Hold`] is never [`State::Dirty`]: somebody waits for it.
 //!
 //! A removal claims the slot as a write does, so the two exclude each other with one mechanism.
-//! Contents that leave the table are returned, so that the caller frees them outside its lock.
+//! What leaves the table is returned, so that the caller frees it outside its lock: a hold may do
+//! anything when it is dropped.
 
 use crate::fingerprint::Fingerprint;
 use crate::store::Entry;
 use rustc_hash::FxHashMap;
+use std::any::Any;
 use std::collections::BTreeMap;
 
 /// What an entry costs in the queue beside its bytes, so that empty artifacts are bounded too.
@@ -25,6 +28,11 @@ pub(super) const ENTRY_OVERHEAD: u64 = 256;
 
 /// What the lower tier should hold under a key: an entry, or (`None`) nothing.
 pub(super) type Content = Option<Entry>;
+
+/// Something of whoever put an entry, dropped when the newest content of the key has left the
+/// table: written, refused, given up, removed or cleared. A newer put takes it over, since who
+/// waits for the drop will then look for the newest.
+pub(crate) type Hold = Box<dyn Any + Send>;
 
 /// A content that somebody writes below, or removes; ended by [`Table::settle`],
 /// [`Table::condemn`] or [`Table::give_back`].
@@ -48,14 +56,16 @@ enum State {
     Writing,
 }
 
+/// What is not below yet of a key. Whoever takes it out of the table drops it outside its lock.
 #[derive(Debug)]
-struct Slot {
+pub(super) struct Slot {
     content: Content,
     /// Names this very put.
     id: u64,
     state: State,
     /// The cost of what is in flight, which may be older than `content`.
     in_flight: Option<u64>,
+    hold: Option<Hold>,
 }
 
 /// See the [module](self).
@@ -82,13 +92,22 @@ fn cost(content: &Content) -> u64 {
 }
 
 impl Table {
-    /// Puts the newest content of `key`; returns the one it replaces.
-    pub(super) fn insert(&mut self, key: Fingerprint, entry: Entry, queue: bool) -> Content {
-        let old = self.retire(&key);
-        let (in_flight, place, replaced) = match old {
-            Some(slot) => (slot.in_flight, slot.state, slot.content),
-            None => (None, State::Dirty, None),
+    /// Puts the newest content of `key`; returns what it replaces. It is queued if `queue` says so
+    /// or there is a hold, its own or the one that it takes over.
+    pub(super) fn insert(
+        &mut self,
+        key: Fingerprint,
+        entry: Entry,
+        queue: bool,
+        hold: Option<Hold>,
+    ) -> Option<Slot> {
+        let mut old = self.retire(&key);
+        let (in_flight, place) = match &old {
+            Some(slot) => (slot.in_flight, slot.state),
+            None => (None, State::Dirty),
         };
+        let hold = hold.or_else(|| old.as_mut()?.hold.take());
+        let queue = queue || hold.is_some();
         let id = self.next_id();
         let content = Some(entry);
         self.entries += 1;
@@ -98,6 +117,7 @@ impl Table {
             id,
             state: State::Dirty,
             in_flight,
+            hold,
         };
         self.slots.insert(key, slot);
         if queue {
@@ -108,7 +128,7 @@ impl Table {
             };
             self.queue_at(&key, place);
         }
-        replaced
+        old
     }
 
     /// Takes the slot of `key` out of the table and its accounts; what is in flight stays counted.
@@ -251,28 +271,29 @@ impl Table {
     }
 
     /// Ends a job that reached the lower tier, or was given up.
-    pub(super) fn settle(&mut self, job: &Job) -> Content {
+    pub(super) fn settle(&mut self, job: &Job) -> Option<Slot> {
         if !self.land(job) {
             return None;
         }
-        self.retire(&job.key).and_then(|slot| slot.content)
+        self.retire(&job.key)
     }
 
     /// Ends a job that failed with something older left below: until the next flush tries again
     /// to remove it, the key is a miss.
-    pub(super) fn condemn(&mut self, job: &Job) -> Content {
+    pub(super) fn condemn(&mut self, job: &Job) -> Option<Slot> {
         if !self.land(job) {
             return None;
         }
-        let content = self.retire(&job.key).and_then(|slot| slot.content);
+        let gone = self.retire(&job.key);
         let slot = Slot {
             content: None,
             id: self.next_id(),
             state: State::Dirty,
             in_flight: None,
+            hold: None,
         };
         self.slots.insert(job.key, slot);
-        content
+        gone
     }
 
     /// Ends a job as if it had not been claimed.
@@ -294,12 +315,12 @@ impl Table {
     }
 
     /// Forgets everything; only while no job is in flight.
-    pub(super) fn take_all(&mut self) -> Vec<Content> {
+    pub(super) fn take_all(&mut self) -> Vec<Slot> {
         debug_assert_eq!(self.jobs, 0, "cleared under a write in flight");
         self.queue.clear();
         (self.queue_cost, self.entries, self.bytes) = (0, 0, 0);
         self.left = self.left.saturating_add(1);
-        self.slots.drain().map(|(_, slot)| slot.content).collect()
+        self.slots.drain().map(|(_, slot)| slot).collect()
     }
 
     /// How many slots there are.
@@ -349,7 +370,8 @@ impl Table {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::collections::{BTreeSet, HashMap};
+    use std::sync::{Arc, Mutex};
 
     fn key(n: u8) -> Fingerprint {
         Fingerprint::from_bytes([n; 32])
@@ -357,6 +379,10 @@ mod tests {
 
     fn entry(n: usize) -> Entry {
         vec![7; n].into()
+    }
+
+    fn content(gone: Option<Slot>) -> Content {
+        gone.and_then(|slot| slot.content)
     }
 
     impl Table {
@@ -375,6 +401,7 @@ mod tests {
                 if matches!(slot.state, State::Writing | State::Next) {
                     assert!(slot.in_flight.is_some());
                 }
+                assert!(slot.hold.is_none() || slot.state != State::Dirty);
                 expected += slot.in_flight.unwrap_or(0);
                 jobs += usize::from(slot.in_flight.is_some());
             }
@@ -398,9 +425,9 @@ mod tests {
     fn jobs_come_in_the_order_of_puts() {
         let mut table = Table::default();
         for n in [3, 1, 2] {
-            table.insert(key(n), entry(1), true);
+            table.insert(key(n), entry(1), true, None);
         }
-        table.insert(key(3), entry(2), true);
+        table.insert(key(3), entry(2), true, None);
         let order: Vec<_> = std::iter::from_fn(|| table.claim_next().map(|j| j.key)).collect();
         assert_eq!(order, [key(3), key(1), key(2)]);
         table.check();
@@ -409,15 +436,15 @@ mod tests {
     #[test]
     fn a_put_over_a_write_in_flight_is_written_after_it() {
         let mut table = Table::default();
-        table.insert(key(1), entry(1), true);
+        table.insert(key(1), entry(1), true, None);
         let old = table.claim_next().unwrap();
-        table.insert(key(1), entry(2), true);
+        table.insert(key(1), entry(2), true, None);
         assert!(table.claim_next().is_none(), "two writes of one key");
         assert!(table.claim(&key(1)).is_none(), "two writes of one key");
-        assert_eq!(table.settle(&old), None);
+        assert!(table.settle(&old).is_none());
         let new = table.claim_next().unwrap();
         assert_eq!(new.content, Some(entry(2)));
-        assert_eq!(table.settle(&new), Some(entry(2)));
+        assert_eq!(content(table.settle(&new)), Some(entry(2)));
         assert_eq!(table.len(), 0);
         table.check();
     }
@@ -426,7 +453,7 @@ mod tests {
     fn a_clean_key_is_not_queued_by_a_demotion() {
         let mut table = Table::default();
         assert!(!table.demote(&key(1)));
-        table.insert(key(1), entry(1), false);
+        table.insert(key(1), entry(1), false, None);
         assert!(table.claim_next().is_none());
         assert!(table.demote(&key(1)));
         assert!(!table.demote(&key(1)), "queued twice");
@@ -439,9 +466,9 @@ mod tests {
     #[test]
     fn a_condemned_key_hides_what_is_below_until_it_is_removed_or_put() {
         let mut table = Table::default();
-        table.insert(key(1), entry(1), true);
+        table.insert(key(1), entry(1), true, None);
         let job = table.claim_next().unwrap();
-        assert_eq!(table.condemn(&job), Some(entry(1)));
+        assert_eq!(content(table.condemn(&job)), Some(entry(1)));
         assert_eq!(table.get(&key(1)), Some(&None));
         assert_eq!(table.unwritten(), (0, 0));
         assert!(!table.demote(&key(1)));
@@ -453,9 +480,62 @@ mod tests {
         table.check();
     }
 
+    /// The holds that are not dropped yet.
+    type Live = Arc<Mutex<BTreeSet<u64>>>;
+
+    struct Held(Live, u64);
+
+    impl Held {
+        fn new(live: &Live, id: u64) -> Hold {
+            live.lock().unwrap().insert(id);
+            Box::new(Self(Arc::clone(live), id))
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().remove(&self.1);
+        }
+    }
+
+    #[test]
+    fn a_hold_lives_until_the_newest_content_of_its_key_has_left() {
+        let live = Live::default();
+        let held = || !live.lock().unwrap().is_empty();
+        let mut table = Table::default();
+        table.insert(key(1), entry(1), false, Some(Held::new(&live, 1)));
+        let old = table.claim_next().expect("queued at once");
+        drop(table.insert(key(1), entry(2), false, None));
+        drop(table.settle(&old));
+        assert!(held(), "the newer put is not below");
+        let new = table
+            .claim_next()
+            .expect("who waits for it must not wait for an eviction");
+        table.give_back(&new);
+        assert!(held(), "neither removed nor written");
+        let new = table.claim_next().unwrap();
+        let gone = table.settle(&new);
+        assert!(held(), "dropped under the lock of the table");
+        drop(gone);
+        assert!(!held());
+
+        table.insert(key(1), entry(1), true, Some(Held::new(&live, 2)));
+        let job = table.claim_next().unwrap();
+        drop(table.condemn(&job));
+        assert!(!held(), "it will never be below");
+
+        table.insert(key(1), entry(1), true, Some(Held::new(&live, 3)));
+        drop(table.insert(key(1), entry(1), true, Some(Held::new(&live, 4))));
+        assert_eq!(*live.lock().unwrap(), BTreeSet::from([4]));
+        drop(table.take_all());
+        assert!(!held(), "cleared");
+        table.check();
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Insert(u8, usize, bool),
+        InsertHolding(u8, usize),
         Demote(u8),
         QueueAll,
         Claim,
@@ -468,6 +548,7 @@ mod tests {
     fn ops() -> impl Strategy<Value = Vec<Op>> {
         let op = prop_oneof![
             4 => (0..4_u8, 0..9_usize, any::<bool>()).prop_map(|(k, n, q)| Op::Insert(k, n, q)),
+            2 => (0..4_u8, 0..9_usize).prop_map(|(k, n)| Op::InsertHolding(k, n)),
             2 => (0..4_u8).prop_map(Op::Demote),
             1 => Just(Op::QueueAll),
             3 => Just(Op::Claim),
@@ -483,18 +564,26 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
         /// The reference says what is the newest of each key, and that nothing is lost: a content
-        /// stays in the table until a job that carried exactly it was settled.
+        /// stays in the table until a job that carried exactly it was settled, and so does what is
+        /// held for the key.
         #[test]
         fn the_table_holds_what_a_plain_map_holds(ops in ops()) {
             let mut table = Table::default();
             let mut model: HashMap<Fingerprint, (u64, Content)> = HashMap::new();
             let mut jobs: Vec<(Job, u64)> = Vec::new();
+            let live = Live::default();
+            let mut holds: HashMap<Fingerprint, u64> = HashMap::new();
             let mut version = 0;
             for op in ops {
                 version += 1;
                 match op {
-                    Op::Insert(k, n, queue) => {
-                        let old = table.insert(key(k), entry(n), queue);
+                    Op::Insert(k, n, _) | Op::InsertHolding(k, n) => {
+                        let hold = matches!(op, Op::InsertHolding(..)).then(|| {
+                            holds.insert(key(k), version);
+                            Held::new(&live, version)
+                        });
+                        let queue = matches!(op, Op::Insert(_, _, true));
+                        let old = content(table.insert(key(k), entry(n), queue, hold));
                         let before = model.insert(key(k), (version, Some(entry(n))));
                         prop_assert_eq!(old, before.and_then(|(_, content)| content));
                     }
@@ -521,6 +610,9 @@ mod tests {
                             Op::Condemn(_) => { table.condemn(&job); }
                             _ => table.give_back(&job),
                         }
+                        if newest && !matches!(op, Op::GiveBack(_)) {
+                            holds.remove(&job.key);
+                        }
                         match op {
                             Op::Settle(_) if newest => { model.remove(&job.key); }
                             Op::Condemn(_) if newest => { model.insert(job.key, (version, None)); }
@@ -529,6 +621,7 @@ mod tests {
                     }
                 }
                 table.check();
+                prop_assert_eq!(&*live.lock().unwrap(), &holds.values().copied().collect());
                 for k in 0..4 {
                     let expected = model.get(&key(k)).map(|(_, content)| content);
                     prop_assert_eq!(table.get(&key(k)), expected);
@@ -543,6 +636,7 @@ mod tests {
             }
             prop_assert!(table.is_drained());
             prop_assert_eq!(table.len(), 0, "something stays for ever");
+            prop_assert!(live.lock().unwrap().is_empty(), "held for ever");
             table.check();
         }
     }

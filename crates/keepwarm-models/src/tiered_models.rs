@@ -2,11 +2,12 @@
 //! do not end by time, so a waiter that nobody wakes is a deadlock, which the checker reports.
 #![allow(clippy::missing_panics_doc, reason = "that is how a model says no")]
 
-use crate::tiered::{Tiered, WritePolicy};
-use keepwarm::{Displaced, Entry, Fingerprint, PutOutcome, PutStatus, Result, Store, StoreStats};
+use crate::{
+    Displaced, Entry, Fingerprint, PutOutcome, PutStatus, Result, Store, StoreStats, Thread,
+    Tiered, WritePolicy, at_once,
+};
 use shuttle::sync::atomic::{AtomicU8, Ordering::SeqCst};
-use shuttle::sync::{Arc, Mutex};
-use shuttle::thread;
+use shuttle::sync::{Arc, Condvar, Mutex};
 
 /// A store of the last `room` keys that were put, atomic in each call.
 #[derive(Debug)]
@@ -95,15 +96,6 @@ fn get(model: &Model, n: u8) -> Option<u8> {
     found.ok().flatten().map(|entry| entry.artifact[0])
 }
 
-/// Runs all at once, then lets `last` look at what is left.
-fn at_once(threads: Vec<Box<dyn FnOnce() + Send>>, last: impl FnOnce()) {
-    let threads: Vec<_> = threads.into_iter().map(thread::spawn).collect();
-    for thread in threads {
-        assert!(thread.join().is_ok(), "a thread of the model panicked");
-    }
-    last();
-}
-
 /// A key that is below only, with nothing left to write.
 fn only_below(policy: WritePolicy) -> Arc<Model> {
     let model = model(policy);
@@ -118,8 +110,7 @@ fn newest_wins(policy: WritePolicy, displace: bool) {
     let model = only_below(policy);
     let seen = Arc::new(AtomicU8::new(0));
     let (writer, other) = (Arc::clone(&model), Arc::clone(&model));
-    let mut threads: Vec<Box<dyn FnOnce() + Send>> =
-        vec![Box::new(move || (2..4).for_each(|n| put(&writer, 1, n)))];
+    let mut threads: Vec<Thread> = vec![Box::new(move || (2..4).for_each(|n| put(&writer, 1, n)))];
     if displace {
         threads.push(Box::new(move || put(&other, 2, 1)));
     }
@@ -152,7 +143,7 @@ fn removed_stays_removed(policy: WritePolicy, displace: bool) {
     let (remover, removed) = (Arc::clone(&model), Arc::clone(&gone));
     let (reader, looked) = (Arc::clone(&model), Arc::clone(&gone));
     let other = Arc::clone(&model);
-    let threads: Vec<Box<dyn FnOnce() + Send>> = vec![
+    let threads: Vec<Thread> = vec![
         Box::new(move || {
             assert!(remover.remove(&key(1)).is_ok());
             removed.store(1, SeqCst);
@@ -179,7 +170,7 @@ fn removed_stays_removed(policy: WritePolicy, displace: bool) {
 fn promotion_or_removal(policy: WritePolicy) {
     let model = only_below(policy);
     let (remover, reader) = (Arc::clone(&model), Arc::clone(&model));
-    let threads: Vec<Box<dyn FnOnce() + Send>> = vec![
+    let threads: Vec<Thread> = vec![
         Box::new(move || assert!(remover.remove(&key(1)).is_ok())),
         Box::new(move || assert!(get(&reader, 1) <= Some(1))),
     ];
@@ -195,7 +186,7 @@ fn drop_drains(policy: WritePolicy) {
             .queue_bytes(0)
             .build(),
     );
-    let spawn = |n| -> Box<dyn FnOnce() + Send> {
+    let spawn = |n| -> Thread {
         let model = Arc::clone(&model);
         Box::new(move || assert!(model.put(&key(n), vec![n].into()).is_ok()))
     };
@@ -203,6 +194,78 @@ fn drop_drains(policy: WritePolicy) {
     for n in 0..3 {
         assert!(lower.contains(&key(n)).is_ok_and(|there| there), "lost {n}");
     }
+}
+
+/// What was below at each drop of a hold.
+type Drops = Arc<(Mutex<Vec<Option<u8>>>, Condvar)>;
+
+/// Says, when it is dropped, what is below under its key.
+struct Hold {
+    lower: Arc<Tier>,
+    drops: Drops,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let below = self.lower.get(&key(1)).ok().flatten();
+        let (drops, dropped) = &*self.drops;
+        if let Ok(mut drops) = drops.lock() {
+            drops.push(below.map(|entry| entry.artifact[0]));
+        }
+        dropped.notify_all();
+    }
+}
+
+/// A put with a hold, among others that do what `rival` does: the hold is dropped exactly once,
+/// without a flush, and then `fits` what is below. A hold that is never dropped is a deadlock.
+fn hold(policy: WritePolicy, rival: fn(&Tiered<Tier, Arc<Tier>>), fits: fn(Option<u8>) -> bool) {
+    let lower = Arc::new(Tier::new(9));
+    let tiers = Tiered::builder(Tier::new(1), Arc::clone(&lower));
+    let model = Arc::new(tiers.write_policy(policy).build());
+    let drops = Drops::default();
+    let (holder, held) = (Arc::clone(&model), Arc::clone(&drops));
+    let (other, displacer) = (Arc::clone(&model), Arc::clone(&model));
+    let threads: Vec<Box<dyn FnOnce() + Send>> = vec![
+        Box::new(move || {
+            let hold = Box::new(Hold { lower, drops: held });
+            let put = holder.put_holding(&key(1), vec![1].into(), Some(hold));
+            assert!(put.is_ok());
+        }),
+        Box::new(move || rival(&other)),
+        Box::new(move || assert!(displacer.put(&key(2), vec![0].into()).is_ok())),
+    ];
+    at_once(threads, || {
+        let (list, dropped) = &*drops;
+        let Ok(mut list) = list.lock() else { return };
+        while list.is_empty() {
+            let Ok(next) = dropped.wait(list) else { return };
+            list = next;
+        }
+        drop(list);
+        drop(model);
+        let Ok(list) = drops.0.lock() else { return };
+        assert_eq!(list.len(), 1, "dropped more than once");
+        assert!(fits(list[0]), "dropped with {:?} below", list[0]);
+    });
+}
+
+/// Whatever is put meanwhile, the hold is not dropped before its entry, or a newer one, is below.
+fn hold_until_below(policy: WritePolicy) {
+    let put = |model: &Tiered<Tier, Arc<Tier>>| {
+        assert!(model.put(&key(1), vec![2].into()).is_ok());
+    };
+    hold(policy, put, |below| below.is_some());
+    let flush = |model: &Tiered<Tier, Arc<Tier>>| assert!(model.flush().is_ok());
+    hold(policy, flush, |below| below == Some(1));
+}
+
+/// What removes the entry ends the hold, once.
+fn hold_until_gone(policy: WritePolicy) {
+    let fits = |below: Option<u8>| below == Some(1) || below.is_none();
+    let remove = |model: &Tiered<Tier, Arc<Tier>>| assert!(model.remove(&key(1)).is_ok());
+    hold(policy, remove, fits);
+    let clear = |model: &Tiered<Tier, Arc<Tier>>| assert!(model.clear().is_ok());
+    hold(policy, clear, fits);
 }
 
 /// Runs a model under both policies.
@@ -227,4 +290,10 @@ pub fn no_value_after_its_removal() {
 /// See [`drop_drains`].
 pub fn nothing_lost_at_the_end() {
     both(drop_drains);
+}
+
+/// See [`hold_until_below`] and [`hold_until_gone`].
+pub fn holds_are_dropped_once_and_not_before_the_entry_is_below() {
+    both(hold_until_below);
+    both(hold_until_gone);
 }

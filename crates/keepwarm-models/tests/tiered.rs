@@ -23,3 +23,8 @@ fn a_removed_entry_does_not_come_back_under_every_schedule() {
 fn dropping_loses_nothing_under_every_schedule() {
     check(tiered_models::nothing_lost_at_the_end);
 }
+
+#[test]
+fn a_hold_is_dropped_once_and_not_before_its_entry_is_below_under_every_schedule() {
+    check(tiered_models::holds_are_dropped_once_and_not_before_the_entry_is_below);
+}
