@@ -1,7 +1,7 @@
 //! Binding and unbinding keys: what happens to the index under the lock.
 
 use super::counters::Counters;
-use super::envelope::{Envelope, Kind, record_len};
+use super::envelope::{Envelope, Kind, growth, record_len};
 use super::header::{Changes, Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, Locked};
@@ -46,7 +46,7 @@ impl Inner {
     pub(super) fn bind(&self, new: &Appended) -> Result<Bound> {
         let mut locked = self.locked()?;
         let record = record_len(new.envelope.kind, new.envelope.length).unwrap_or(0);
-        let written = record.saturating_add(new.object_bytes);
+        let written = growth(new.place.offset(), record).saturating_add(new.object_bytes);
         let mut totals = Changes::default();
         totals.add(Field::DiskBytes, written);
         totals.add(Field::SinceSweep, written);

@@ -27,6 +27,9 @@ pub(super) struct Pack {
     map: Option<SharedMap>,
     /// A length that `fstat` has seen.
     seen: AtomicU64,
+    /// What stands below this length was there when the pack was opened, or was synced since: no
+    /// failed sync takes it back.
+    settled: AtomicU64,
 }
 
 /// What the files of a directory are opened with.
@@ -89,6 +92,7 @@ impl Pack {
             file,
             map,
             seen: AtomicU64::new(len),
+            settled: AtomicU64::new(len),
         })))
     }
 
@@ -210,7 +214,15 @@ impl Pack {
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+        let len = self.len()?;
+        self.file.sync()?;
+        self.settled.fetch_max(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Records from here on may be ones that no sync has reached yet.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
     }
 
     /// Every valid envelope with its offset and whether it is live, resynchronising after torn ones.

@@ -26,6 +26,17 @@ struct Key {
     began: bool,
 }
 
+impl Key {
+    /// What could not be made durable is taken back when that is told, and with it what it had
+    /// replaced, for nobody may see something older after something newer.
+    fn take_back(&mut self, promise: Promise) {
+        if promise == Promise::Flush && self.current.generation != self.floor.generation {
+            self.current.must_exist = false;
+            self.floor.must_exist = false;
+        }
+    }
+}
+
 /// How an observation is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
@@ -70,6 +81,11 @@ impl Model {
             if record.op == Op::FlushOk {
                 for (_, key) in self.keys.iter_mut().filter(|(key, _)| mine(**key)) {
                     key.floor = key.current;
+                }
+            }
+            if record.op == Op::FlushErr || record.op == Op::PutErr {
+                for (_, key) in self.keys.iter_mut().filter(|(key, _)| mine(**key)) {
+                    key.take_back(self.promise);
                 }
             }
             self.evicted |= record.op == Op::Evicted;
@@ -217,6 +233,18 @@ mod tests {
         assert_eq!(model.judge(1, Some(3)), Judgement::Fine);
         assert_eq!(model.judge(1, Some(4)), Judgement::Wrong);
         assert_eq!(model.judge(2, Some(1)), Judgement::Wrong);
+    }
+
+    #[test]
+    fn a_flush_that_fails_takes_back_what_was_put_since_the_last_and_no_more() {
+        use Op::{FlushErr, FlushOk, PutOk, PutStart};
+        let put = [(PutStart, 1), (PutOk, 1), (FlushOk, 0)];
+        let untouched = [&put[..], &[(FlushErr, 0), (FlushOk, 0)]].concat();
+        let untouched = model(Promise::Flush, &untouched);
+        assert_eq!(untouched.judge(1, None), Judgement::Lost);
+        let again = [(PutStart, 2), (PutOk, 2), (FlushErr, 0), (FlushOk, 0)];
+        let replaced = model(Promise::Flush, &[&put[..], &again].concat());
+        assert_eq!(replaced.judge(1, None), Judgement::Fine);
     }
 
     #[test]

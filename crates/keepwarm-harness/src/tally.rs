@@ -154,6 +154,11 @@ impl Tally {
         Self::new(self.name.clone(), self.expect, &watched)
     }
 
+    /// The same, of which only some faults are watched.
+    pub(crate) fn only(&self, watched: &[Fault]) -> Self {
+        Self::new(self.name.clone(), self.expect, watched)
+    }
+
     /// What this run is a control for; `None` if it is none.
     pub(crate) fn control(&self) -> Option<Fault> {
         match self.expect {

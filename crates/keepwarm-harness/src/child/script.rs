@@ -71,6 +71,8 @@ struct Script<'a> {
     common: &'a Common,
     log: Log,
     store: &'a dyn Store,
+    /// Generations are above this.
+    above: u64,
 }
 
 type Done = Result<(), Box<dyn Error>>;
@@ -93,6 +95,7 @@ pub(crate) fn run(settings: &Settings) -> Done {
         common,
         log,
         store: opened.store(),
+        above: 0,
     };
     script.act(settings.act)?;
     Ok(script.log.say(Op::Done, 0, 0)?)
@@ -151,8 +154,11 @@ impl Script<'_> {
             }
             Act::All => {
                 let acts = [Act::Prepare, Act::Put, Act::Remove, Act::Flush, Act::Clear];
-                acts.into_iter().try_for_each(|act| self.act(act))?;
-                self.puts(0..keys, 7)?;
+                for act in acts {
+                    self.act(act)?;
+                    self.above += 10;
+                }
+                self.puts(0..keys, 1)?;
                 self.flush()?;
                 self.gets(0..keys)
             }
@@ -174,6 +180,7 @@ impl Script<'_> {
     }
 
     fn puts(&mut self, keys: std::ops::Range<u32>, generation: u64) -> Done {
+        let generation = self.above + generation;
         for key in keys {
             self.log.say(Op::PutStart, key, generation)?;
             let bytes = self.common.bytes(key, generation);

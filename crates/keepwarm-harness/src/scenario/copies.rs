@@ -79,7 +79,9 @@ fn one_round(
     };
     let (live, elsewhere) = (target("live"), target("elsewhere"));
     let archive = context.temp.join("archive");
+    // A folder or a file.
     fs::remove_dir_all(&archive).ok();
+    fs::remove_file(&archive).ok();
     for dir in [&live.dir, &elsewhere.dir] {
         fs::remove_dir_all(dir).ok();
         fs::create_dir(dir)?;
