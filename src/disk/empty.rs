@@ -56,7 +56,7 @@ impl Inner {
             Claim::Foreign(lock) => return self.unlink_foreign(number, &*lock),
             Claim::None => return Ok(false),
         };
-        if let Err(e) = self.move_all(&owned.pack) {
+        if let Err(e) = self.move_all(&owned.pack, 0) {
             // Of a failed sync the kernel speaks once; the next flush must hear of it.
             self.pending.lock().expect(POISON).failed += 1;
             return Err(e);
@@ -90,11 +90,11 @@ impl Inner {
         Ok(true)
     }
 
-    /// Appends whatever the index finds in a pack elsewhere, makes it durable there, and only then
+    /// Appends whatever the index finds in a pack, from an offset on, elsewhere, makes it durable there, and only then
     /// retires the originals: at no moment is a binding or its content in one place that a power
     /// cut may take, and never is it live in a place that the index does not know. Tells how many
     /// bindings could not be read any more: they are misses now.
-    pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<u64> {
+    pub(super) fn move_all(&self, pack: &Arc<Pack>, from: u64) -> Result<u64> {
         let io = |e| self.error("move entries to another pack", e);
         let number = pack.number;
         let index = self.index();
@@ -102,7 +102,7 @@ impl Inner {
         let mut contents = Vec::new();
         index
             .for_each(|at, slot| {
-                if slot.place.pack() == number {
+                if slot.place.pack() == number && slot.place.offset() >= from {
                     match slot.kind {
                         SlotKind::Key => keys.push((at, slot)),
                         SlotKind::Content => contents.push(slot),

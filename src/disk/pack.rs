@@ -216,8 +216,13 @@ impl Pack {
     pub(super) fn sync(&self) -> io::Result<()> {
         let len = self.len()?;
         self.file.sync()?;
-        self.settled.fetch_max(len, Ordering::Relaxed);
+        self.settle(len);
         Ok(())
+    }
+
+    /// Tells that a sync through another handle of the file has reached this far.
+    pub(super) fn settle(&self, len: u64) {
+        self.settled.fetch_max(len, Ordering::Relaxed);
     }
 
     /// Records from here on may be ones that no sync has reached yet.

@@ -134,10 +134,12 @@ impl Inner {
                 .with_path(self.files.layout.base())
         };
         let _turn = turn(&self.recency.writing, wait).ok_or_else(late)?;
-        let Some(mut uses) = self.recency.lock(self) else {
+        let Some(mut taken) = self.recency.lock(self) else {
             return Ok(());
         };
-        let uses = std::mem::take(&mut *uses);
+        let uses = std::mem::take(&mut *taken);
+        // Gets go on noting uses, and what cannot be written is given back.
+        drop(taken);
         let uses: Vec<_> = uses.into_iter().collect();
         for (i, batch) in uses.chunks(BATCH).enumerate() {
             let written = self.locked_within(wait).and_then(|locked| {
@@ -200,4 +202,39 @@ fn refresh(index: &Index, hash: SlotHash, tick: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::DiskStore;
+    use crate::fingerprint::Fingerprint;
+    use crate::store::Store;
+    use crate::sys::fault::{FaultFs, Plan};
+    use std::sync::Arc;
+
+    #[test]
+    fn uses_that_cannot_be_written_are_given_back_and_nobody_hangs() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plan = Arc::new(Plan::default());
+        let fs = Arc::new(FaultFs(Arc::clone(&plan)));
+        let store = DiskStore::builder().open_with(root, fs).unwrap();
+        let key = Fingerprint::builder("use").finish();
+        let _ = store.put(&key, vec![1; 10].into()).unwrap();
+        store.inner.write_touches().unwrap();
+        plan.fail(1, true, 5);
+        // Its slot is written already: the use is only noted.
+        let index = store.inner.index();
+        let hash = index.hash(key.as_bytes());
+        let at = index.find(super::SlotKind::Key, hash).unwrap()[0].0;
+        store
+            .inner
+            .recency
+            .insert(&store.inner, hash, (at, u64::MAX / 4));
+        assert!(store.inner.write_touches().is_err());
+        assert!(store.inner.has_touches(), "it was given back");
+        plan.stop();
+        store.inner.write_touches().unwrap();
+        assert!(!store.inner.has_touches());
+    }
 }
