@@ -162,7 +162,12 @@ fn set_rights(case: Case, dir: &Path) -> Outcome<()> {
         Case::Unreadable(part) => {
             tool("chown", &["-R", NOBODY, &name])?;
             let part = dir.join(part);
-            let first = files(&part)?.into_iter().next().unwrap_or(part);
+            let below = if part.is_dir() {
+                files(&part)?
+            } else {
+                Vec::new()
+            };
+            let first = below.into_iter().next().unwrap_or(part);
             fs::set_permissions(first, fs::Permissions::from_mode(0o000))?;
         }
         Case::ReadOnlyFolders => {
