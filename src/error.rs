@@ -44,6 +44,11 @@ pub enum ErrorKind {
     WriteFailed,
     /// The handle was closed, or belongs to the parent of this forked process.
     Closed,
+    /// The store was opened for reading only.
+    ReadOnly,
+    /// The directory belongs to somebody else, or others than it should may write to it; see
+    /// [`Sharing`](crate::Sharing).
+    Untrusted,
 }
 
 impl ErrorKind {
@@ -54,7 +59,8 @@ impl ErrorKind {
                 Some("free some space or inodes, or lower the disk budget; nothing is damaged")
             }
             Self::PermissionDenied => Some(
-                "make the directory readable and writable for this user, or choose another one",
+                "make the directory readable and writable for this user, choose another one, \
+                 or open it with `read_only`",
             ),
             Self::NotADirectory => Some("choose another path, or move away what is there"),
             Self::UnsupportedFormat => {
@@ -69,6 +75,11 @@ impl ErrorKind {
             ),
             Self::WriteFailed => Some("put again what must be kept, then flush again"),
             Self::Closed => Some("open the cache again in this process"),
+            Self::ReadOnly => Some("open the directory without `read_only` to change it"),
+            Self::Untrusted => Some(
+                "choose a directory of this user alone; if this one is, run `chmod -R go-w` on it; \
+                 or say with `Sharing::Group` or `Sharing::Unchecked` who else may write to it",
+            ),
         }
     }
 }
@@ -124,6 +135,7 @@ impl Error {
     /// ```
     pub fn io(action: impl Into<String>, path: impl AsRef<Path>, source: io::Error) -> Self {
         let kind = match source.kind() {
+            _ if Untrusted::is_behind(&source) => ErrorKind::Untrusted,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 ErrorKind::PermissionDenied
@@ -213,3 +225,23 @@ impl StdError for Error {
         self.0.source.as_ref().map(|e| e as _)
     }
 }
+
+/// Why a file or folder is not used, as the cause of an `io::Error`.
+#[derive(Debug)]
+#[cfg_attr(not(unix), allow(dead_code, reason = "only Unix has owners to check"))]
+pub(crate) struct Untrusted(pub(crate) &'static str);
+
+impl Untrusted {
+    fn is_behind(e: &io::Error) -> bool {
+        e.get_ref()
+            .is_some_and(<dyn StdError + Send + Sync>::is::<Self>)
+    }
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl StdError for Untrusted {}

@@ -36,6 +36,7 @@
 //! | know what is safe from a kill or a power cut | [`Cache::durability`], [`Cache::flush`] |
 //! | know what the cache did | [`Cache::stats`], [`Cache::eviction_reports`] |
 //! | use one tier alone, or put a store of your own behind another | [`Store`], [`MemoryStore`], [`DiskStore`], [`Tiered`] |
+//! | read a directory that may not be changed, or share one | [`DiskStoreBuilder::read_only`], [`Sharing`] |
 //! | know what can go wrong with mapped files | [`Artifact`], [`Mapping`] |
 //!
 //! `docs/` in the repository has the design and its invariants (`design.md`), every byte on disk
@@ -71,11 +72,14 @@ mod sys;
 mod tiered;
 
 pub use artifact::Artifact;
-pub use cache::{Cache, CacheBuilder, EvictionReport, Namespace, Stats, default_path};
+pub use cache::{
+    Cache, CacheBuilder, EvictionReport, Namespace, Stats, WarmUpEnd, WarmUpProgress, WarmUpReport,
+    default_path,
+};
 pub use digest::Digest;
 pub use disk::{
     DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Mapping, Mark, NamespaceInfo,
-    Prune, PruneReason, PruneReport, Pruned, StoredAs,
+    Prune, PruneReason, PruneReport, Pruned, Sharing, StoredAs,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};

@@ -91,6 +91,9 @@ impl Eviction {
 pub struct StoreStats {
     /// Whose snapshot it is.
     pub tier: Tier,
+    /// Whether the store refuses every put: a directory that is open for reading only. A
+    /// [`Tiered`](crate::Tiered) does not write to such a lower tier.
+    pub read_only: bool,
     /// Calls of `get`.
     pub lookups: u64,
     /// Gets that found an entry.
@@ -99,7 +102,7 @@ pub struct StoreStats {
     pub misses: u64,
     /// Puts that were accepted.
     pub puts: u64,
-    /// Puts that were refused (too large).
+    /// Puts that were refused: too large, or the store is read-only.
     pub rejected_puts: u64,
     /// Puts that failed with an error.
     pub failed_puts: u64,

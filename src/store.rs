@@ -159,7 +159,7 @@ pub enum PutStatus {
     Stored,
     /// The same bytes were bound to this key already.
     AlreadyStored,
-    /// It was refused; the key is absent now.
+    /// It was refused; the key is absent now, but in a store that is read-only.
     Rejected(Rejection),
 }
 
@@ -169,6 +169,8 @@ pub enum PutStatus {
 pub enum Rejection {
     /// The entry alone is larger than the store's byte budget.
     TooLarge,
+    /// The store is open for reading only, and keeps what it has.
+    ReadOnly,
 }
 
 /// An entry that left a store to make room, handed back to the caller in a [`PutOutcome`].
@@ -286,9 +288,18 @@ impl PutOutcome {
 /// # Budgets
 ///
 /// Budgets hold whenever no call is under way. A put of an entry that fits the whole budget is
-/// never refused. After a refused put the key is absent. After a *failed* put (`Err`) it may hold
+/// never refused, but by a read-only store. After a refused put the key is absent (see below for
+/// read-only stores). After a *failed* put (`Err`) it may hold
 /// the old entry, the new one or nothing. A store whose budget is zero accepts puts and keeps
 /// nothing: the outcome says [`PutStatus::Stored`] and hands the entry back as displaced.
+///
+/// # Read-only stores
+///
+/// A store that may not be changed says so in its [`stats`](StoreStats::read_only). It refuses
+/// every put ([`Rejection::ReadOnly`]) and keeps what it has, under the key of a refused put as
+/// well. [`remove`](Self::remove) of a key that it has, and [`clear`](Self::clear) unless it is
+/// empty, fail with [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly); [`touch`](Self::touch)
+/// and [`flush`](Self::flush) have nothing to do.
 ///
 /// # Durability
 ///

@@ -24,11 +24,15 @@ impl Cache {
     /// that very artifact. If its builder fails or panics, the thread that waited longest builds
     /// with its own, so every caller gets its own error and errors need not be `Clone`.
     ///
-    /// `build` runs on this thread, without any lock, and may ask this cache for other artifacts,
-    /// even for the same one. Where waiting would never end (this very key is being built further
-    /// down this thread's stack, or two threads' builders ask for what the other builds) it runs
+    /// So do processes that share a directory: one builds, the others find what it built on disk.
+    /// If it fails, is killed, or its artifact cannot be kept on disk, the next one builds.
+    ///
+    /// `build` runs on this thread and may ask this cache for other artifacts, even for the same
+    /// one. Where waiting would never end (this very key is being built further down this thread's
+    /// stack, or the builders of two threads or processes ask for what the other builds) it runs
     /// beside the other build; so it does when the other takes longer than
-    /// [`CacheBuilder::build_wait`](crate::CacheBuilder::build_wait).
+    /// [`CacheBuilder::build_wait`](crate::CacheBuilder::build_wait). Waiting saves work and never
+    /// decides what is returned.
     ///
     /// A put of the same key while it is being built does not end the build; what is put last
     /// stays, which is what was built if the builder ends after the put.

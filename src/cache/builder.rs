@@ -6,7 +6,7 @@ use super::reports::{Listener, Reports, describe};
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::MAX_WAIT;
 use crate::stats::Eviction;
-use crate::{DiskStore, Mapping, MemoryStore, Tiered, WritePolicy};
+use crate::{DiskStore, Mapping, MemoryStore, Sharing, Tiered, WritePolicy};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub struct CacheBuilder {
     write_policy: WritePolicy,
     mapping: Mapping,
     allow_network_file_system: bool,
+    read_only: bool,
+    sharing: Sharing,
     queue_bytes: Option<u64>,
     build_wait: Duration,
     max_age: Option<Duration>,
@@ -58,6 +60,8 @@ impl Default for CacheBuilder {
             write_policy: WritePolicy::default(),
             mapping: Mapping::default(),
             allow_network_file_system: false,
+            read_only: false,
+            sharing: Sharing::default(),
             queue_bytes: None,
             build_wait: Duration::from_secs(10 * 60),
             max_age: None,
@@ -147,6 +151,50 @@ impl CacheBuilder {
         self
     }
 
+    /// Whether the directory is only read; it is written to unless set.
+    ///
+    /// Nothing in the directory is changed, locked or created, so it may be on a read-only mount,
+    /// belong to another user (who is then trusted), or be a layer of a container image; see
+    /// [`DiskStoreBuilder::read_only`](crate::DiskStoreBuilder::read_only). What is put or built
+    /// stays in memory, as long as the memory budget allows: no fault, and a
+    /// [`flush`](Cache::flush) has nothing to do. [`StoreStats::read_only`](crate::StoreStats::read_only)
+    /// of [`Stats::disk`](crate::Stats::disk) tells.
+    ///
+    /// A put of a key that the directory has hides what is there while memory holds it. A
+    /// [`remove`](Cache::remove) of such a key fails with [`ErrorKind::ReadOnly`], and so does a
+    /// [`clear`](Cache::clear) unless the directory is empty.
+    ///
+    /// ```
+    /// use keepwarm::{Cache, Fingerprint};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path();
+    /// # Cache::builder().open(path)?.close()?;
+    /// let cache = Cache::builder().read_only(true).open(path)?;
+    /// let key = Fingerprint::from_bytes([1; 32]);
+    /// cache.put(&key, vec![7]);
+    /// assert_eq!(cache.get(&key).unwrap().as_slice(), [7]);
+    /// cache.flush()?;
+    /// assert!(cache.stats().disk.unwrap().read_only);
+    /// # Ok::<(), keepwarm::Error>(())
+    /// ```
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Who else may write to the directory; nobody unless set.
+    ///
+    /// ```
+    /// use keepwarm::{Cache, Sharing};
+    ///
+    /// let builder = Cache::builder().sharing(Sharing::Group);
+    /// ```
+    pub fn sharing(mut self, sharing: Sharing) -> Self {
+        self.sharing = sharing;
+        self
+    }
+
     /// Bytes that may wait to be written to the directory before a put waits for room; at least 1,
     /// 64 MiB unless set.
     ///
@@ -160,6 +208,9 @@ impl CacheBuilder {
 
     /// How long [`Cache::get_or_insert_with`] waits for another thread that is building the same
     /// artifact before it builds it too; up to 24 hours, 10 minutes unless set. Zero never waits.
+    ///
+    /// For another process it waits at most half as long: one that was stopped in the midst of a
+    /// build is then replaced by one thread, for which the others still wait.
     ///
     /// ```
     /// use std::time::Duration;
@@ -263,8 +314,8 @@ impl CacheBuilder {
     ///
     /// [`ErrorKind::InvalidConfig`] for a setting out of its range, and whatever keeps the
     /// directory from being used, such as [`ErrorKind::NotADirectory`],
-    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::UnsupportedFormat`] or
-    /// [`ErrorKind::NetworkFileSystem`].
+    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::Untrusted`],
+    /// [`ErrorKind::UnsupportedFormat`] or [`ErrorKind::NetworkFileSystem`].
     ///
     /// ```
     /// use keepwarm::{Cache, ErrorKind};
@@ -350,7 +401,9 @@ impl CacheBuilder {
             .byte_budget(self.disk_budget)
             .entry_budget(self.disk_entries)
             .mapping(self.mapping)
-            .allow_network_file_system(self.allow_network_file_system);
+            .allow_network_file_system(self.allow_network_file_system)
+            .read_only(self.read_only)
+            .sharing(self.sharing);
         if let Some(age) = self.max_age {
             disk = disk.max_age(age);
         }
@@ -406,6 +459,8 @@ impl fmt::Debug for CacheBuilder {
             .field("write_policy", &self.write_policy)
             .field("mapping", &self.mapping)
             .field("allow_network_file_system", &self.allow_network_file_system)
+            .field("read_only", &self.read_only)
+            .field("sharing", &self.sharing)
             .field("queue_bytes", &self.queue_bytes)
             .field("build_wait", &self.build_wait)
             .field("max_age", &self.max_age)

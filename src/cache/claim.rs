@@ -8,6 +8,7 @@ use super::inner::{Backend, Inner};
 use crate::disk::lease::{BuildLease, LeaseRequest};
 use crate::fingerprint::Fingerprint;
 use crate::store::Entry;
+use crate::sync::sleep;
 use std::time::{Duration, Instant};
 
 /// The first pause between two looks, and the longest.
@@ -79,7 +80,7 @@ impl Inner {
         let mut now = start;
         let mut pause = PAUSES.0;
         loop {
-            std::thread::sleep(pause.min(deadline.saturating_duration_since(now)));
+            sleep(pause.min(deadline.saturating_duration_since(now)));
             pause = (pause * 2).min(PAUSES.1);
             // In this order: what was put before the lease was given up is found after it is had.
             let polled = self.or_fault(request.poll());

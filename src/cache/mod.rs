@@ -10,14 +10,17 @@ mod counters;
 mod default_path;
 mod inner;
 mod namespace;
+mod prune;
 mod reports;
 mod stats;
+mod warm_up;
 
 pub use builder::CacheBuilder;
 pub use default_path::default_path;
 pub use namespace::Namespace;
 pub use reports::EvictionReport;
 pub use stats::Stats;
+pub use warm_up::{WarmUpEnd, WarmUpProgress, WarmUpReport};
 
 use crate::DiskStore;
 use crate::artifact::Artifact;
@@ -59,8 +62,8 @@ use std::sync::Arc;
 ///
 /// # Many threads, many processes
 ///
-/// Within a process an artifact is built by one thread at a time, and the others wait for it.
-/// A put, remove or clear of another process is seen as soon as this one's memory does not serve
+/// An artifact is built by one thread of one process at a time, and the others wait for it
+/// ([`get_or_insert_with`](Self::get_or_insert_with) has the limits). A put, remove or clear of another process is seen as soon as this one's memory does not serve
 /// the key itself.
 ///
 /// # The end
@@ -71,7 +74,7 @@ use std::sync::Arc;
 ///
 /// A cache in a `static` is never dropped: [flush](Self::flush) it before the process ends, else
 /// what was put in the last milliseconds is not on disk, and with
-/// [`WritePolicy::OnEviction`](crate::WritePolicy::OnEviction) nothing that memory still holds.
+/// [`WritePolicy::OnEviction`](crate::WritePolicy::OnEviction) little of what memory still holds.
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
 

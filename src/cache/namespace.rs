@@ -210,6 +210,9 @@ impl Inner {
         let Backend::Tiers(tiers) = &self.backend else {
             return;
         };
+        if tiers.lower().is_read_only() {
+            return;
+        }
         let first = held(&self.named, "cache.named").insert(namespace.id);
         if first {
             self.or_fault(tiers.lower().register_namespace(&namespace.name));

@@ -60,7 +60,8 @@ pub struct Stats {
     /// Builds that ran beside another one of the same artifact, of this or of another process,
     /// because waiting for it would never have ended or had taken too long.
     pub lone_builds: u64,
-    /// Times a thread waited for another process's build of the same artifact.
+    /// Times a thread waited for the build of the same artifact by another process, or by another
+    /// cache that this process opened on the directory.
     pub process_waits: u64,
     /// Time spent so.
     pub process_wait_time: Duration,
@@ -188,7 +189,9 @@ impl Stats {
 
 fn fmt_store(f: &mut fmt::Formatter<'_>, name: &str, stats: &StoreStats) -> fmt::Result {
     let entries = count(stats.entries, "entry", "entries");
-    write!(f, "{name}: {entries}, {}; ", Bytes(stats.cached_bytes))?;
+    let read_only = if stats.read_only { " (read-only)" } else { "" };
+    let bytes = Bytes(stats.cached_bytes);
+    write!(f, "{name}{read_only}: {entries}, {bytes}; ")?;
     write!(f, "{}, ", many(stats.hits, "hit"))?;
     write!(f, "{}, ", count(stats.misses, "miss", "misses"))?;
     write!(
@@ -198,7 +201,7 @@ fn fmt_store(f: &mut fmt::Formatter<'_>, name: &str, stats: &StoreStats) -> fmt:
         Bytes(stats.evicted_bytes)
     )?;
     for (number, what) in [
-        (stats.rejected_puts, "too large"),
+        (stats.rejected_puts, "refused"),
         (stats.failed_puts, "failed to be put"),
         (stats.corrupt, "damaged"),
     ] {

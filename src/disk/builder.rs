@@ -9,13 +9,14 @@ use super::layout::{CACHEDIR_TAG, Layout};
 use super::lock::DirLock;
 use super::pack::Files;
 use super::publish::{newer, open_index, publish_index};
+use super::read_only;
+use super::sharing::{Sharing, check_folders, create_root};
 use super::tmp::{self, TempFolder};
 use super::{DiskStore, lease, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::sys::real::RealFs;
 use crate::sys::{Access, FileSystem, is_network_file_system};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct DiskStoreBuilder {
     network: bool,
     max_age: Option<Duration>,
     idle_namespaces: Option<Duration>,
+    read_only: bool,
+    sharing: Sharing,
 }
 
 impl Default for DiskStoreBuilder {
@@ -83,6 +86,8 @@ impl Default for DiskStoreBuilder {
             network: false,
             max_age: None,
             idle_namespaces: None,
+            read_only: false,
+            sharing: Sharing::default(),
         }
     }
 }
@@ -178,6 +183,47 @@ impl DiskStoreBuilder {
         self
     }
 
+    /// Opens the directory for reading only: nothing in it is changed, locked or created, and no
+    /// last use is written, so it may be on a read-only mount, belong to another user (who is then
+    /// trusted), or be a layer of a container image. Not set by default.
+    ///
+    /// A directory that is not there is an error. What other processes write meanwhile is seen.
+    /// Where the index is missing or damaged, opening reads through all packs and keeps an index
+    /// of its own in memory, about 100 bytes an entry and of at most 3 million entries.
+    ///
+    /// A put is refused with [`Rejection::ReadOnly`](crate::Rejection::ReadOnly), and what would
+    /// change something fails with [`ErrorKind::ReadOnly`]. To write elsewhere what is not in the
+    /// directory, put a writable store in front of it: a [`Tiered`](crate::Tiered) never writes to
+    /// a lower tier that is read-only.
+    ///
+    /// ```
+    /// use keepwarm::{DiskStore, Fingerprint, Store, StoreExt};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let key = Fingerprint::from_bytes([1; 32]);
+    /// DiskStore::open(dir.path())?.put_bytes(&key, [7])?;
+    ///
+    /// let store = DiskStore::builder().read_only(true).open(dir.path())?;
+    /// assert_eq!(store.get_artifact(&key)?.unwrap().as_slice(), [7]);
+    /// assert!(store.put(&key, vec![8].into())?.is_rejected());
+    /// assert!(store.remove(&key).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Who else may write to the directory; [nobody](Sharing::Private) by default.
+    ///
+    /// ```
+    /// let builder = keepwarm::DiskStore::builder().sharing(keepwarm::Sharing::Group);
+    /// ```
+    pub fn sharing(mut self, sharing: Sharing) -> Self {
+        self.sharing = sharing;
+        self
+    }
+
     /// Opens the directory at `path`, and creates it (and its parents) if it is missing.
     ///
     /// # Errors
@@ -190,14 +236,24 @@ impl DiskStoreBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(self, path: impl AsRef<Path>) -> Result<DiskStore> {
-        let root = create_root(path.as_ref())?;
+        let root = if self.read_only {
+            read_only::find_root(path.as_ref())?
+        } else {
+            create_root(path.as_ref(), self.sharing)?
+        };
         if !self.network && is_network_file_system(&root) {
             return Err(
                 Error::new(ErrorKind::NetworkFileSystem, "use a network file system")
                     .with_path(root),
             );
         }
-        self.open_with(root, Arc::new(RealFs))
+        let trust = self.sharing.trust(&root, self.read_only)?;
+        let fs = if self.read_only {
+            RealFs::read_only(trust)
+        } else {
+            RealFs::new(trust)
+        };
+        self.open_with(root, Arc::new(fs))
     }
 
     /// Opens a canonical `root` through any implementation of the seam.
@@ -208,7 +264,9 @@ impl DiskStoreBuilder {
             layout: Layout::new(root),
             check: CheckKey::public(),
             map,
+            read_only: self.read_only,
         };
+        check_folders(&files)?;
         let pack = (self.bytes / 16).clamp(SMALLEST_PACK, MAX_PACK) / 64 * 64;
         let limits = Limits {
             bytes: self.bytes,
@@ -220,6 +278,9 @@ impl DiskStoreBuilder {
             max_age: self.max_age,
             idle_namespaces: self.idle_namespaces,
         };
+        if self.read_only {
+            return read_only::open(files, limits);
+        }
         let found = match open_index(&files) {
             // Where a parent is no directory, or forbidden, creating it says so best.
             Ok(Found::Index(index)) if !index.is_copy() => index,
@@ -234,37 +295,17 @@ impl DiskStoreBuilder {
     }
 }
 
-/// Creates the root and its parents, 0700, and resolves every symlink on the way to it.
-fn create_root(path: &Path) -> Result<PathBuf> {
-    // Most often a variable that is set to nothing.
-    if path.as_os_str().is_empty() {
-        let action = "open a cache directory whose path is empty";
-        return Err(Error::new(ErrorKind::InvalidConfig, action));
-    }
-    let io = |e: io::Error| match e.kind() {
-        io::ErrorKind::AlreadyExists => {
-            Error::new(ErrorKind::NotADirectory, "create the cache directory").with_path(path)
-        }
-        _ => Error::io("create the cache directory", path, e),
-    };
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(path).map_err(io)?;
-    path.canonicalize().map_err(io)
-}
-
 /// Creates whatever is missing of the directories.
 pub(super) fn create_directories(files: &Files) -> Result<()> {
     let layout = &files.layout;
     let root = layout.root();
-    if files.fs.stat(root).is_err() {
-        create_root(root)?;
+    let io = |e| Error::io("create the cache directory", root, e);
+    if let (Err(_), Some(parent)) = (files.fs.stat(root), root.parent()) {
+        create_root(parent, Sharing::Private)?;
+        files.fs.create_dir(root).map_err(io)?;
     }
+    // It may be another one than was opened.
+    files.fs.open_dir(root).map_err(io)?;
     for dir in [
         layout.base().into(),
         layout.packs(),

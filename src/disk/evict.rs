@@ -247,7 +247,9 @@ impl Inner {
             }
             for (at, slot) in batch {
                 // Used, replaced or removed since: leave it.
-                if locked.index.get(*at).map_err(io)? != Some(*slot) {
+                if locked.index.get(*at).map_err(io)? != Some(*slot)
+                    || self.recency.is_used_since(slot.hash, slot.last_use)
+                {
                     continue;
                 }
                 if let Some(freed) = self.evict_slot(&locked.index, *at, slot).map_err(io)? {

@@ -5,6 +5,7 @@
 
 use super::header::{self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT};
 use super::pack::random_bytes;
+use super::private::Private;
 use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, HeapTable, Position};
 use crate::sync::{Arc, IndexWord, Ordering};
@@ -25,11 +26,46 @@ pub(super) type Matches = Vec<(Position, Slot)>;
 
 #[derive(Debug)]
 pub(super) struct Index {
-    file: Arc<dyn RawFile>,
-    meta: Meta,
+    source: Source,
     constants: Constants,
-    /// `None`: every read is a `pread`.
-    map: Option<SharedMap>,
+    words: Words,
+}
+
+/// Whose index it is.
+#[derive(Debug)]
+enum Source {
+    /// That of all processes: the file, and which one it is.
+    Shared(Arc<dyn RawFile>, Meta),
+    /// That of a handle which only reads and found no whole one. It never changes.
+    Private(Private),
+}
+
+/// Where the words of a table are. What reads them does not care.
+#[derive(Debug)]
+enum Words {
+    Mapped(SharedMap),
+    /// Header and table.
+    Heap(Arc<[IndexWord]>, Arc<Vec<IndexWord>>),
+    /// In the file: every read is a `pread`.
+    File,
+}
+
+impl Words {
+    fn header(&self) -> Option<&[IndexWord]> {
+        match self {
+            Self::Mapped(map) => Some(map.words()),
+            Self::Heap(header, _) => Some(header),
+            Self::File => None,
+        }
+    }
+
+    fn table(&self) -> Option<&[IndexWord]> {
+        match self {
+            Self::Mapped(map) => Some(map.words().get(header::SIZE / 8..).unwrap_or_default()),
+            Self::Heap(_, table) => Some(table),
+            Self::File => None,
+        }
+    }
 }
 
 /// A table to be published.
@@ -96,11 +132,51 @@ impl Index {
         let map = map && cfg!(target_pointer_width = "64");
         let map = if map { file.map_shared(len).ok() } else { None };
         Ok(Found::Index(Self {
-            file,
-            meta,
+            source: Source::Shared(file, meta),
             constants,
-            map,
+            words: map.map_or(Words::File, Words::Mapped),
         }))
+    }
+
+    /// An index that nobody else sees, of a table on the heap and a header for it.
+    pub(super) fn private(
+        private: Private,
+        constants: Constants,
+        (header, table): (Vec<u64>, HeapTable),
+    ) -> Self {
+        let header = header.into_iter().map(IndexWord::new).collect();
+        Self {
+            source: Source::Private(private),
+            constants,
+            words: Words::Heap(header, Arc::new(table.into_words())),
+        }
+    }
+
+    /// What a private index knows of itself; `None` if it is shared.
+    pub(super) fn as_private(&self) -> Option<&Private> {
+        match &self.source {
+            Source::Private(private) => Some(private),
+            Source::Shared(..) => None,
+        }
+    }
+
+    /// The same private index, with other knowledge of itself; `None` if it is shared.
+    pub(super) fn with_private(&self, private: Private) -> Option<Self> {
+        let Words::Heap(header, table) = &self.words else {
+            return None;
+        };
+        Some(Self {
+            source: Source::Private(private),
+            constants: self.constants,
+            words: Words::Heap(Arc::clone(header), Arc::clone(table)),
+        })
+    }
+
+    fn file(&self) -> io::Result<&dyn RawFile> {
+        match &self.source {
+            Source::Shared(file, _) => Ok(&**file),
+            Source::Private(_) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        }
     }
 
     /// Writes a new index to a fresh file.
@@ -148,16 +224,24 @@ impl Index {
 
     /// Whether the file says that it is another file: the directory was copied.
     pub(super) fn is_copy(&self) -> bool {
-        self.constants.inode != self.meta.id.inode
+        match &self.source {
+            Source::Shared(_, meta) => self.constants.inode != meta.id.inode,
+            Source::Private(_) => false,
+        }
     }
 
     /// Whether the file at the path, as `stat` sees it, is this one, whole.
     pub(super) fn is(&self, named: &Meta) -> bool {
-        named.is_file && self.meta.same_file(named) && self.meta.id.len == named.id.len
+        match &self.source {
+            Source::Shared(_, meta) => {
+                named.is_file && meta.same_file(named) && meta.id.len == named.id.len
+            }
+            Source::Private(_) => false,
+        }
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+        self.file()?.sync()
     }
 
     pub(super) fn hash(&self, name: &[u8; 32]) -> SlotHash {
@@ -166,11 +250,12 @@ impl Index {
 
     /// A total or counter; zero where it cannot be read.
     pub(super) fn field(&self, field: Field) -> u64 {
-        if let Some(map) = &self.map {
-            return map.words()[field as usize].load(Ordering::Relaxed);
+        if let Some(words) = self.words.header() {
+            return words[field as usize].load(Ordering::Relaxed);
         }
         let mut bytes = [0; 8];
-        match self.file.read_at(&mut bytes, field.offset()) {
+        let read = |file: &dyn RawFile| file.read_at(&mut bytes, field.offset());
+        match self.file().and_then(read) {
             Ok(()) => u64::from_ne_bytes(bytes),
             Err(_) => 0,
         }
@@ -178,7 +263,7 @@ impl Index {
 
     /// Writes: sets a total. The caller holds the lock.
     pub(super) fn set_field(&self, field: Field, value: u64) -> io::Result<()> {
-        self.file.write_at(&value.to_ne_bytes(), field.offset())
+        self.file()?.write_at(&value.to_ne_bytes(), field.offset())
     }
 
     /// Writes: adds to a total, saturating. The caller holds the lock.
@@ -210,7 +295,7 @@ impl Index {
         for (out, word) in bytes.chunks_exact_mut(8).zip(new) {
             out.copy_from_slice(&word.to_ne_bytes());
         }
-        self.file.write_at(
+        self.file()?.write_at(
             &bytes[first * 8..(last + 1) * 8],
             TOTALS_AT + first as u64 * 8,
         )
@@ -219,15 +304,15 @@ impl Index {
     /// All totals and counters, with one read.
     pub(super) fn totals(&self) -> io::Result<[u64; TOTALS]> {
         let mut totals = [0; TOTALS];
-        if let Some(map) = &self.map {
-            let words = map.words().iter().skip(Field::Entries as usize);
+        if let Some(words) = self.words.header() {
+            let words = words.iter().skip(Field::Entries as usize);
             for (total, word) in totals.iter_mut().zip(words) {
                 *total = word.load(Ordering::Relaxed);
             }
             return Ok(totals);
         }
         let mut bytes = [0; TOTALS * 8];
-        self.file.read_at(&mut bytes, TOTALS_AT)?;
+        self.file()?.read_at(&mut bytes, TOTALS_AT)?;
         for (total, word) in totals.iter_mut().zip(crate::hex::native_words(&bytes)) {
             *total = word;
         }
@@ -245,18 +330,14 @@ impl Index {
     }
 
     fn with_bucket<T>(&self, bucket: u64, look: impl FnOnce(Bucket<'_>) -> T) -> io::Result<T> {
-        if let Some(map) = &self.map {
+        if let Some(table) = self.words.table() {
             let at = usize::try_from(bucket)
                 .unwrap_or(usize::MAX)
                 .saturating_mul(BUCKET_WORDS);
-            let words = map
-                .words()
-                .get(header::SIZE / 8..)
-                .and_then(|table| table.get(at..));
-            return Ok(look(Bucket(words.unwrap_or_default())));
+            return Ok(look(Bucket(table.get(at..).unwrap_or_default())));
         }
         let mut bytes = [0; BUCKET_WORDS * 8];
-        self.file
+        self.file()?
             .read_at(&mut bytes, header::SIZE as u64 + bucket * BUCKET_BYTES)?;
         let mut words = crate::hex::native_words(&bytes);
         let words: [IndexWord; BUCKET_WORDS] =
@@ -351,14 +432,14 @@ impl Index {
             out.copy_from_slice(&word.to_ne_bytes());
         }
         let base = header::SIZE as u64;
-        self.file.write_at(&bytes, base + at.body_offset())?;
-        self.file
+        self.file()?.write_at(&bytes, base + at.body_offset())?;
+        self.file()?
             .write_at(&tag.to_ne_bytes(), base + at.tag_offset())
     }
 
     /// Writes: empties a slot. The caller holds the lock.
     fn clear(&self, at: Position) -> io::Result<()> {
-        self.file
+        self.file()?
             .write_at(&[0; 4], header::SIZE as u64 + at.tag_offset())
     }
 
@@ -380,6 +461,6 @@ impl Index {
     /// Writes the last use of a slot. The caller holds the lock.
     pub(super) fn set_last_use(&self, at: Position, last_use: u64) -> io::Result<()> {
         let offset = header::SIZE as u64 + at.body_offset() + 16;
-        self.file.write_at(&last_use.to_ne_bytes(), offset)
+        self.file()?.write_at(&last_use.to_ne_bytes(), offset)
     }
 }

@@ -140,6 +140,9 @@ impl Inner {
 
     /// The same, waiting so long.
     pub(super) fn locked_within(&self, wait: Duration) -> Result<Locked<'_>> {
+        if self.files.read_only {
+            return Err(self.read_only("change a cache directory"));
+        }
         if !self.is_own_process() {
             return Err(Error::new(ErrorKind::Closed, "write from a forked process")
                 .with_path(self.files.layout.root()));
@@ -207,7 +210,7 @@ impl Inner {
     /// replaced, and whether packs were unlinked.
     pub(super) fn live_index(&self) -> Arc<Index> {
         let mut index = self.index();
-        if index.has_flag(RETIRING) {
+        if index.has_flag(RETIRING) || self.is_private_outdated(&index) {
             index = self.refresh();
         }
         if index.field(Field::Epoch) != self.epoch.load(Ordering::Relaxed) {
@@ -218,6 +221,9 @@ impl Inner {
 
     /// Looks whether another index is at the path, without the lock.
     pub(super) fn refresh(&self) -> Arc<Index> {
+        if self.files.read_only {
+            return self.refresh_read_only();
+        }
         let index = self.index();
         let named = self.files.fs.stat(&self.files.layout.index());
         if named.as_ref().is_ok_and(|named| index.is(named)) {

@@ -364,8 +364,30 @@ impl DiskStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
+        self.sum_up(self.entries())
+    }
+
+    /// What one namespace has; `None` if it has no entries.
+    ///
+    /// Looks at every entry, as [`entries`](Self::entries) does.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be read.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = keepwarm::DiskStore::open(dir.path())?;
+    /// assert_eq!(store.namespace(keepwarm::NamespaceId::of("driver 1"))?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn namespace(&self, id: NamespaceId) -> Result<Option<NamespaceInfo>> {
+        Ok(self.sum_up(self.entries().in_namespace(id))?.pop())
+    }
+
+    fn sum_up(&self, entries: Entries<'_>) -> Result<Vec<NamespaceInfo>> {
         let mut all: FxHashMap<NamespaceId, NamespaceInfo> = FxHashMap::default();
-        for info in self.entries() {
+        for info in entries {
             let info = info?;
             all.entry(info.namespace)
                 .or_insert_with(|| NamespaceInfo::new(&info))

@@ -122,6 +122,8 @@ fn timeout(layout: &Layout) -> Error {
 
 fn open(fs: &dyn FileSystem, layout: &Layout) -> io::Result<LockFile> {
     let file = if cfg!(unix) {
+        // It may be another one than before: is it to be trusted?
+        fs.open_dir(layout.root())?;
         fs.open_dir(layout.base())?
     } else {
         fs.open(&layout.lock_file(), Access::Create)?

@@ -195,7 +195,7 @@ impl Inner {
         limit.is_some_and(|age| is_past(envelope.put_at(), age, now()))
     }
 
-    fn is_time_to_look(&self) -> bool {
+    pub(super) fn is_time_to_look(&self) -> bool {
         let now = self.born.elapsed();
         let last = Duration::from_millis(self.looked.load(Ordering::Relaxed));
         if now.saturating_sub(last) < LOOK_AGAIN {

@@ -8,10 +8,14 @@
 //! | `lease` | who builds a key, of all processes |
 //! | `inner`, `publish` | the state behind a handle, the lock and the index in use |
 //! | `lookup`, `heal`, `recency` | a get, what it found damaged, what it used |
+//! | `listing`, `warm` | facts of entries and namespaces, what was used last |
 //! | `put`, `append`, `bind` | a put, a removal |
+//! | `read_only`, `private` | a directory that is only read, its index where there is none |
 //! | `survey`, `evict`, `empty`, `clear` | the budget: the choice, keys and contents, packs; everything |
+//! | `facts`, `prune`, `prune_pass` | what envelopes tell a pass, the rules of a caller, making it go |
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
-//! | `builder`, `counters` | settings and opening, what this handle did |
+//! | `builder`, `sharing` | settings and opening, whose files are used |
+//! | `counters`, `life` | what this handle did, what all did |
 //!
 //! Three rules carry all promises: packs are the truth about keys and digests the truth about
 //! bytes, the index is never trusted; nothing that a reader may hold is ever changed; what is
@@ -43,18 +47,22 @@ mod lookup;
 mod object;
 mod pack;
 mod pending;
+mod private;
 mod prune;
 mod prune_pass;
 mod publish;
 mod put;
+mod read_only;
 mod rebuild;
 mod recency;
+mod sharing;
 mod slot;
 mod survey;
 mod table;
 #[cfg(test)]
 mod tests;
 mod tmp;
+mod warm;
 
 use crate::artifact::Artifact;
 use crate::error::Result;
@@ -74,8 +82,10 @@ pub(crate) use life::Above;
 pub use life::DirectoryStats;
 pub use listing::{Entries, EntryInfo, NamespaceInfo, StoredAs};
 pub use prune::{Mark, Prune, PruneReason, PruneReport, Pruned};
+pub use sharing::Sharing;
 use std::path::Path;
 use std::time::Duration;
+pub(crate) use warm::{Quiet, Recent};
 
 use builder::create_directories;
 
@@ -119,8 +129,9 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// If the directory cannot be created or written, is something else, was written by a newer
-    /// version, or lies on a network file system.
+    /// If the directory cannot be created or written, is something else, belongs to somebody else
+    /// or may be written to by others than its [`Sharing`] says, was written by a newer version, or
+    /// lies on a network file system.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -154,7 +165,21 @@ impl DiskStore {
     }
 
     fn wake(&self) {
-        self.janitor.wake(&self.inner);
+        if !self.is_read_only() {
+            self.janitor.wake(&self.inner);
+        }
+    }
+
+    /// Whether it was opened for [reading only](DiskStoreBuilder::read_only).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = keepwarm::DiskStore::open(dir.path())?;
+    /// assert!(!store.is_read_only());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_read_only(&self) -> bool {
+        self.inner.files.read_only
     }
 
     /// The directory, as a canonical path.
@@ -253,7 +278,8 @@ impl DiskStore {
     /// Keeps the name of a namespace in the directory, and gives its id.
     ///
     /// Any string is a name; of one longer than 4,096 bytes the beginning is kept, while the id is
-    /// that of the whole.
+    /// that of the whole. A read-only store knows only names that are kept already, and fails with
+    /// [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly) for any other.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -266,6 +292,11 @@ impl DiskStore {
         let id = NamespaceId::of(name);
         if self.namespace_name(id)?.is_some() {
             return Ok(id);
+        }
+        if self.is_read_only() {
+            return Err(self
+                .inner
+                .read_only("keep the name of a namespace in a directory"));
         }
         let mut end = name.len().min(LONGEST_NAME);
         while !name.is_char_boundary(end) {
@@ -323,12 +354,13 @@ impl DiskStore {
         Ok(name.and_then(|bytes| String::from_utf8(bytes.into_vec()).ok()))
     }
 
-    /// A wish for the lease of a build; `None` where there are no leases: in a forked child, and
-    /// where nothing is kept that another process could wait for.
+    /// A wish for the lease of a build; `None` where there are no leases: in a forked child, where
+    /// nothing is written, and where nothing is kept that another process could wait for.
     pub(crate) fn request_build(&self, key: &Fingerprint) -> Option<LeaseRequest<'_>> {
         let inner = &self.inner;
         let keeps = inner.limits.bytes > 0 && inner.limits.entries > 0;
-        (keeps && inner.is_own_process()).then(|| LeaseRequest::new(inner, key))
+        let writes = !self.is_read_only() && inner.is_own_process();
+        (keeps && writes).then(|| LeaseRequest::new(inner, key))
     }
 
     /// Sees to it that the next look-up finds what other processes put before this call, even if
@@ -384,7 +416,12 @@ impl Store for DiskStore {
     fn get(&self, key: &Fingerprint) -> Result<Option<Entry>> {
         let counters = &self.inner.counters;
         Counters::add(&counters.lookups, 1);
-        let Some((artifact, binding)) = self.inner.get(key)? else {
+        let found = if self.is_read_only() {
+            self.inner.get_read_only(key)?
+        } else {
+            self.inner.get(key)?
+        };
+        let Some((artifact, binding)) = found else {
             return Ok(None);
         };
         Counters::add(&counters.hits, 1);
@@ -402,6 +439,12 @@ impl Store for DiskStore {
 
     fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
         let inner = &self.inner;
+        if self.is_read_only() {
+            Counters::add(&inner.counters.rejected_puts, 1);
+            let mut outcome = PutOutcome::new(PutStatus::Rejected(Rejection::ReadOnly));
+            outcome.displaced.push(Displaced::new(*key, entry));
+            return Ok(outcome);
+        }
         if inner.limits.bytes == 0 || inner.limits.entries == 0 {
             Counters::add(&inner.counters.puts, 1);
             let mut outcome = PutOutcome::new(PutStatus::Stored);
@@ -432,18 +475,32 @@ impl Store for DiskStore {
     }
 
     fn remove(&self, key: &Fingerprint) -> Result<bool> {
+        if self.is_read_only() {
+            return self.inner.refuse_removal(key);
+        }
         self.inner.remove(key)
     }
 
     fn touch(&self, keys: &[Fingerprint]) -> Result<()> {
+        if self.is_read_only() {
+            return Ok(());
+        }
         self.inner.touch(keys)
     }
 
     fn clear(&self) -> Result<()> {
+        if self.is_read_only() {
+            return self.inner.refuse_clear();
+        }
         self.inner.clear()
     }
 
     fn flush(&self) -> Result<()> {
+        if self.is_read_only() {
+            // Nothing was put.
+            Counters::add(&self.inner.counters.flushes, 1);
+            return Ok(());
+        }
         // Hints, which the sync of the index then covers.
         if self.inner.is_own_process() && self.inner.write_touches().is_ok() {
             self.inner.tell_life().ok();
@@ -458,6 +515,7 @@ impl Store for DiskStore {
         let (lookups, hits) = (read(&c.lookups), read(&c.hits));
         StoreStats {
             tier: Tier::Disk,
+            read_only: self.is_read_only(),
             lookups,
             hits,
             misses: lookups.saturating_sub(hits),
@@ -482,6 +540,9 @@ impl Store for DiskStore {
 
 impl Drop for DiskStore {
     fn drop(&mut self) {
+        if self.is_read_only() {
+            return;
+        }
         if !self.inner.is_own_process() {
             // All of it, locks included, belongs to the parent.
             self.inner.abandon();

@@ -40,13 +40,26 @@ pub(super) struct Files {
     pub(super) check: CheckKey,
     /// Whether packs are mapped.
     pub(super) map: bool,
+    /// Whether nothing may be changed.
+    pub(super) read_only: bool,
+}
+
+impl Files {
+    /// How a file is opened that is there.
+    pub(super) fn access(&self) -> Access {
+        if self.read_only {
+            Access::Read
+        } else {
+            Access::Write
+        }
+    }
 }
 
 impl Pack {
     /// Opens the pack called `number`; `None` if there is none, or something else has its name.
     pub(super) fn open(files: &Files, number: PackNumber) -> io::Result<Option<Arc<Self>>> {
         let path = files.layout.pack(number);
-        let opened = match files.fs.open(&path, Access::Write) {
+        let opened = match files.fs.open(&path, files.access()) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 files.fs.open(&path, Access::Read)
             }
@@ -357,6 +370,8 @@ impl OwnedPack {
         let file = match files.fs.open(&path, Access::Write) {
             Ok(file) => file,
             Err(e) if is_absent(&e) => return Ok(Claim::None),
+            // Another member of the group keeps it for itself, or is just making it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(Claim::None),
             Err(e) => return Err(e),
         };
         let lock = lock_of(files, number, &file)?;

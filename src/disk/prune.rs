@@ -32,6 +32,11 @@ use std::time::{Duration, SystemTime};
 pub struct Mark(pub(super) u64);
 
 impl Mark {
+    /// The present moment where there is no directory.
+    pub(crate) fn now() -> Self {
+        Self(crate::store::now())
+    }
+
     /// When it was, by the clock of the time; for people.
     ///
     /// ```
@@ -87,7 +92,7 @@ pub enum PruneReason {
 
 impl PruneReason {
     /// The reason in reports of evictions.
-    pub(super) fn eviction(self) -> EvictionReason {
+    pub(crate) fn eviction(self) -> EvictionReason {
         match self {
             Self::OlderThan | Self::UnusedFor | Self::UnusedSince | Self::IdleNamespace => {
                 EvictionReason::Expired
@@ -257,17 +262,35 @@ impl Prune {
     }
 
     /// Whether an entry of a namespace may go.
-    pub(crate) fn is_about(&self, namespace: NamespaceId) -> bool {
+    pub(super) fn is_about(&self, namespace: NamespaceId) -> bool {
         self.namespaces.is_empty() || self.namespaces.contains(&namespace)
     }
 
-    /// Whether an entry that is known by namespace and put alone goes, by the rules that need no
-    /// more than these.
-    pub(crate) fn takes(&self, namespace: NamespaceId, put_at: u64, now: u64) -> bool {
-        let is_old = self.older_than;
-        let is_old = is_old.is_some_and(|age| put_at != 0 && is_past(put_at, age, now));
-        let whole = !self.namespaces.is_empty() && !self.has_ages() && !self.has_size();
-        self.is_about(namespace) && (is_old || whole)
+    /// Why an entry goes of which only namespace and put are known, by the rules that need no more.
+    pub(crate) fn reason_in_memory(
+        &self,
+        namespace: NamespaceId,
+        put_at: u64,
+        now: u64,
+    ) -> Option<PruneReason> {
+        let is_old = |age| put_at != 0 && is_past(put_at, age, now);
+        if !self.is_about(namespace) {
+            None
+        } else if self.older_than.is_some_and(is_old) {
+            Some(PruneReason::OlderThan)
+        } else {
+            self.takes_namespaces().then_some(PruneReason::Namespace)
+        }
+    }
+
+    /// Whether namespaces are named and there is no other rule.
+    fn takes_namespaces(&self) -> bool {
+        !self.namespaces.is_empty() && !self.has_ages() && !self.has_size()
+    }
+
+    /// Whether only a report is asked for.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// Which of the keys go by a rule other than size, and why, in the order of `facts`.
@@ -295,10 +318,8 @@ impl Prune {
             Some(PruneReason::UnusedSince)
         } else if idle.contains(&fact.namespace) {
             Some(PruneReason::IdleNamespace)
-        } else if !self.has_ages() && !self.has_size() && !self.namespaces.is_empty() {
-            Some(PruneReason::Namespace)
         } else {
-            None
+            self.takes_namespaces().then_some(PruneReason::Namespace)
         }
     }
 }
@@ -336,7 +357,7 @@ pub struct PruneReport {
 }
 
 impl PruneReport {
-    pub(super) fn add(&mut self, reason: PruneReason, bytes: u64) {
+    pub(crate) fn add(&mut self, reason: PruneReason, bytes: u64) {
         self.entries = self.entries.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
         let at = match self.by_reason.binary_search_by_key(&reason, |p| p.reason) {

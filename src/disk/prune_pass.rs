@@ -275,10 +275,11 @@ impl Inner {
         if !rules.has_size() {
             return Ok((facts, choice));
         }
-        let goes = |i: usize| choice.get(i).is_some_and(Option::is_some);
+        // What a slot leads to that has no fact is no entry, and must cost none its place.
+        let stays = |i: usize| choice.get(i).is_some_and(Option::is_none);
         survey
             .keys
-            .retain(|(_, slot)| !facts.of(slot).is_some_and(goes));
+            .retain(|(_, slot)| slot.content == 0 || facts.of(slot).is_some_and(stays));
         survey.forget_unused_contents();
         let target = Target {
             bytes: rules.bytes.unwrap_or(u64::MAX),
@@ -308,7 +309,13 @@ impl Inner {
         order.sort_unstable_by_key(|(fact, _)| (fact.last_use, fact.hash.0));
         for batch in order.chunks(BATCH) {
             let mut gone = Vec::new();
-            let locked = self.locked()?;
+            // Lost meanwhile: what it does not name a rebuild would bring back.
+            let Some(locked) = self.locked_and_complete()? else {
+                let action = "prune a directory whose index is being rebuilt";
+                return Err(
+                    Error::new(ErrorKind::Timeout, action).with_path(self.files.layout.index())
+                );
+            };
             let mut done = Ok(());
             for (fact, reason) in batch {
                 done = self.unbind_unless_used(&locked.index, fact).map(|unbound| {
@@ -340,7 +347,9 @@ impl Inner {
     fn unbind_unless_used(&self, index: &Index, fact: &Fact) -> io::Result<bool> {
         let hash = index.hash(fact.key.as_bytes());
         let slots = index.find(SlotKind::Key, hash)?;
-        if slots.iter().any(|(_, slot)| slot.last_use > fact.last_use) {
+        if slots.iter().any(|(_, slot)| slot.last_use > fact.last_use)
+            || self.recency.is_used_since(hash, fact.last_use)
+        {
             return Ok(false);
         }
         self.unbind(index, &fact.key, true)

@@ -18,7 +18,7 @@ const CROWDED: u64 = 4;
 pub(super) fn open_index(files: &Files) -> Result<Found> {
     let path = files.layout.index();
     let io = |e| Error::io("open the index", &path, e);
-    let file = match files.fs.open(&path, Access::Write) {
+    let file = match files.fs.open(&path, files.access()) {
         Ok(file) => file,
         Err(e) if is_absent(&e) => return Ok(Found::Bad(BadHeader::Damaged)),
         Err(e) => return Err(io(e)),

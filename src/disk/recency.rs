@@ -41,7 +41,14 @@ pub(super) struct Recency {
 }
 
 /// By the hash of the key: where its slot was, and the tick.
-type Uses = FxHashMap<SlotHash, (Position, u64)>;
+type ByHash = FxHashMap<SlotHash, (Position, u64)>;
+
+#[derive(Debug, Default)]
+struct Uses {
+    new: ByHash,
+    /// Those that are being written: they count until they are.
+    writing: ByHash,
+}
 
 impl Recency {
     /// The uses; `None` in a forked child where a thread of the parent holds them for ever.
@@ -59,24 +66,44 @@ impl Recency {
         let Some(mut uses) = self.lock(inner) else {
             return false;
         };
-        if uses.len() >= REMEMBERED && !uses.contains_key(&hash) {
+        if uses.new.len() >= REMEMBERED && !uses.new.contains_key(&hash) {
             return false;
         }
-        uses.insert(hash, used);
-        if uses.len() == REMEMBERED / 2 {
+        uses.new.insert(hash, used);
+        if uses.new.len() == REMEMBERED / 2 {
             self.due.store(true, Ordering::Relaxed);
         }
         true
     }
 
-    /// Gives back uses that could not be written; newer ones of the same keys stay.
-    fn give_back(&self, left: &[(SlotHash, (Position, u64))]) {
+    /// The uses that are there now, to be written; those before them are.
+    fn begin_writing(&self, inner: &Inner) -> Vec<(SlotHash, (Position, u64))> {
+        let Some(mut uses) = self.lock(inner) else {
+            return Vec::new();
+        };
+        uses.writing = std::mem::take(&mut uses.new);
+        uses.writing
+            .iter()
+            .map(|(hash, used)| (*hash, *used))
+            .collect()
+    }
+
+    /// Ends that; what is `left` could not be written, and newer uses of the same keys stay.
+    fn end_writing(&self, left: &[(SlotHash, (Position, u64))]) {
         let mut uses = self.uses.lock().expect(POISON);
+        uses.writing = ByHash::default();
         for (hash, used) in left {
-            if uses.len() < REMEMBERED {
-                uses.entry(*hash).or_insert(*used);
+            if uses.new.len() < REMEMBERED {
+                uses.new.entry(*hash).or_insert(*used);
             }
         }
+    }
+
+    /// Whether a key was used after `tick`, as far as that is not written yet.
+    pub(super) fn is_used_since(&self, hash: SlotHash, tick: u64) -> bool {
+        let uses = self.uses.lock().expect(POISON);
+        let later = |uses: &ByHash| uses.get(&hash).is_some_and(|(_, used)| *used > tick);
+        later(&uses.new) || later(&uses.writing)
     }
 
     /// Whether half of the room was taken since the last call. A load, most often.
@@ -86,7 +113,7 @@ impl Recency {
 
     /// Forgets everything: there is nothing any more that was used.
     pub(super) fn forget(&self) {
-        self.uses.lock().expect(POISON).clear();
+        *self.uses.lock().expect(POISON) = Uses::default();
     }
 }
 
@@ -119,7 +146,9 @@ impl Inner {
 
     /// Whether there are uses to write.
     pub(super) fn has_touches(&self) -> bool {
-        self.recency.lock(self).is_some_and(|uses| !uses.is_empty())
+        self.recency
+            .lock(self)
+            .is_some_and(|uses| !uses.new.is_empty())
     }
 
     /// Writes the remembered uses, those that another thread is writing at this moment included.
@@ -133,14 +162,15 @@ impl Inner {
             Error::new(ErrorKind::Timeout, "write when entries were last used")
                 .with_path(self.files.layout.base())
         };
+        if !self.is_own_process() {
+            // A thread of the parent may hold what would be waited for.
+            return Err(
+                Error::new(ErrorKind::Closed, "write last uses from a forked process")
+                    .with_path(self.files.layout.root()),
+            );
+        }
         let _turn = turn(&self.recency.writing, wait).ok_or_else(late)?;
-        let Some(mut taken) = self.recency.lock(self) else {
-            return Ok(());
-        };
-        let uses = std::mem::take(&mut *taken);
-        // Gets go on noting uses, and what cannot be written is given back.
-        drop(taken);
-        let uses: Vec<_> = uses.into_iter().collect();
+        let uses = self.recency.begin_writing(self);
         for (i, batch) in uses.chunks(BATCH).enumerate() {
             let written = self.locked_within(wait).and_then(|locked| {
                 let written = write_batch(&locked, batch);
@@ -149,10 +179,11 @@ impl Inner {
                     .map_err(|e| self.error("write when entries were last used", e))
             });
             if let Err(e) = written {
-                self.recency.give_back(&uses[i * BATCH..]);
+                self.recency.end_writing(&uses[i * BATCH..]);
                 return Err(e);
             }
         }
+        self.recency.end_writing(&[]);
         Ok(())
     }
 
@@ -206,35 +237,116 @@ fn refresh(index: &Index, hash: SlotHash, tick: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use crate::disk::DiskStore;
-    use crate::fingerprint::Fingerprint;
-    use crate::store::Store;
-    use crate::sys::fault::{FaultFs, Plan};
-    use std::sync::Arc;
+    use super::*;
+    use crate::DiskStore;
+    use crate::store::{Store, StoreExt};
+
+    const KEY: Fingerprint = Fingerprint::from_bytes([1; 32]);
+
+    fn lost(store: &DiskStore) -> u64 {
+        Counters::read(&store.inner.counters.lost_uses)
+    }
+
+    /// A store with one key, which would wait for the lock for an hour.
+    fn patient(dir: &std::path::Path) -> DiskStore {
+        let hour = Duration::from_secs(3600);
+        let store = DiskStore::builder().lock_wait(hour).open(dir).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store.put_bytes(&KEY, [1]).unwrap();
+        // It would write what a test wants to be unwritten.
+        store.janitor.stop();
+        store
+    }
+
+    /// Takes all the room there is.
+    fn fill(store: &DiskStore) {
+        let at = Position { bucket: 0, slot: 0 };
+        for n in 0..REMEMBERED as u64 {
+            let hash = SlotHash(1 << 40 | n);
+            assert!(store.inner.recency.insert(&store.inner, hash, (at, 1)));
+        }
+    }
+
+    #[test]
+    fn a_get_that_finds_no_room_writes_the_uses_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = patient(dir.path());
+        let before = store.info(&KEY).unwrap().unwrap().last_used;
+        fill(&store);
+        store.get(&KEY).unwrap().unwrap();
+        assert_eq!(lost(&store), 0);
+        store.flush().unwrap();
+        assert!(store.info(&KEY).unwrap().unwrap().last_used > before);
+    }
 
     #[test]
     fn uses_that_cannot_be_written_are_given_back_and_nobody_hangs() {
+        use crate::sys::fault::{FaultFs, Plan};
+        use std::sync::Arc;
+
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let plan = Arc::new(Plan::default());
         let fs = Arc::new(FaultFs(Arc::clone(&plan)));
         let store = DiskStore::builder().open_with(root, fs).unwrap();
-        let key = Fingerprint::builder("use").finish();
-        let _ = store.put(&key, vec![1; 10].into()).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store.put_bytes(&KEY, [1]).unwrap();
+        store.janitor.stop();
         store.inner.write_touches().unwrap();
+        store.get(&KEY).unwrap().unwrap();
         plan.fail(1, true, 5);
-        // Its slot is written already: the use is only noted.
-        let index = store.inner.index();
-        let hash = index.hash(key.as_bytes());
-        let at = index.find(super::SlotKind::Key, hash).unwrap()[0].0;
-        store
-            .inner
-            .recency
-            .insert(&store.inner, hash, (at, u64::MAX / 4));
         assert!(store.inner.write_touches().is_err());
-        assert!(store.inner.has_touches(), "it was given back");
+        assert!(store.inner.has_touches(), "they were given back");
         plan.stop();
         store.inner.write_touches().unwrap();
         assert!(!store.inner.has_touches());
+    }
+
+    #[test]
+    fn a_get_waits_for_no_lock_that_somebody_holds_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = patient(dir.path());
+        let other = patient(dir.path());
+        fill(&store);
+        let held = other.inner.locked().unwrap();
+        for n in 1..=3 {
+            store.get(&KEY).unwrap().unwrap();
+            assert_eq!(lost(&store), n, "given up and counted");
+        }
+        drop(held);
+        // The uses that were there before are there still, and are written now.
+        store.inner.recency.not_before.store(0, Ordering::Relaxed);
+        store.get(&KEY).unwrap().unwrap();
+        assert_eq!(lost(&store), 3);
+        let now = crate::store::now();
+        assert!(
+            store
+                .inner
+                .recency
+                .is_used_since(other.inner.index().hash(KEY.as_bytes()), 1)
+        );
+        store.inner.write_touches().unwrap();
+        let used = store.info(&KEY).unwrap().unwrap().last_used;
+        assert!(crate::store::nanos(used) <= now);
+        assert!(!store.inner.has_touches());
+    }
+
+    #[test]
+    fn uses_find_their_slots_after_the_table_was_grown() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = patient(dir.path());
+        let before = store.info(&KEY).unwrap().unwrap().last_used;
+        store.get(&KEY).unwrap().unwrap();
+        {
+            let mut locked = store.inner.locked().unwrap();
+            let buckets = locked.index.buckets() * 4;
+            store.inner.copy_index(&mut locked, buckets, 0).unwrap();
+        }
+        store.inner.write_touches().unwrap();
+        assert!(store.info(&KEY).unwrap().unwrap().last_used > before);
     }
 }

@@ -105,10 +105,10 @@ impl Bucket<'_> {
     }
 }
 
-/// A table under construction on the heap, for growing.
+/// A table under construction on the heap, for growing, or for an index that nobody else sees.
 #[derive(Debug)]
 pub(super) struct HeapTable {
-    words: Vec<u64>,
+    words: Vec<IndexWord>,
     buckets: u64,
 }
 
@@ -118,52 +118,58 @@ impl HeapTable {
         let len = usize::try_from(buckets).ok()?.checked_mul(BUCKET_WORDS)?;
         let mut words = Vec::new();
         words.try_reserve_exact(len).ok()?;
-        words.resize(len, 0);
+        words.resize_with(len, IndexWord::default);
         Some(Self { words, buckets })
     }
 
-    fn tags_used(&self, bucket: u64) -> usize {
-        (0..SLOTS)
-            .filter(|&slot| self.tag(bucket, slot) != 0)
-            .count()
+    pub(super) fn buckets(&self) -> u64 {
+        self.buckets
+    }
+
+    /// All words, to be read as any other table's.
+    pub(super) fn into_words(self) -> Vec<IndexWord> {
+        self.words
+    }
+
+    /// One bucket, to be read.
+    pub(super) fn bucket(&self, bucket: u64) -> Bucket<'_> {
+        Bucket(self.words.get(Self::base(bucket)..).unwrap_or_default())
     }
 
     fn base(bucket: u64) -> usize {
         usize::try_from(bucket).unwrap_or(usize::MAX / BUCKET_WORDS) * BUCKET_WORDS
     }
 
-    fn tag(&self, bucket: u64, slot: usize) -> u32 {
-        let bytes = self.words[Self::base(bucket) + slot / 2].to_ne_bytes();
-        let at = slot % 2 * 4;
-        u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-    }
-
     /// Inserts without looking for duplicates; `false` if both buckets are full.
     pub(super) fn insert(&mut self, slot: &Slot) -> bool {
         let [a, b] = slot.hash.buckets(self.buckets);
-        let bucket = if self.tags_used(a) <= self.tags_used(b) {
-            a
+        let (first, second) = (self.bucket(a).room(), self.bucket(b).room());
+        let (bucket, (empty, _)) = if first.1 >= second.1 {
+            (a, first)
         } else {
-            b
+            (b, second)
         };
-        let Some(empty) = (0..SLOTS).find(|&i| self.tag(bucket, i) == 0) else {
+        let Some(empty) = empty else {
             return false;
         };
         let base = Self::base(bucket);
         let (tag, body) = slot.encode();
-        let word = &mut self.words[base + empty / 2];
+        let word = self.words[base + empty / 2].get_mut();
         let mut bytes = word.to_ne_bytes();
         bytes[empty % 2 * 4..][..4].copy_from_slice(&tag.to_ne_bytes());
         *word = u64::from_ne_bytes(bytes);
         let at = base + TAG_WORDS + empty * BODY_WORDS;
-        self.words[at..at + BODY_WORDS].copy_from_slice(&body);
+        for (word, value) in self.words[at..at + BODY_WORDS].iter_mut().zip(body) {
+            *word.get_mut() = value;
+        }
         true
     }
 
     /// The table in pieces of at most 1 MiB, as bytes.
     pub(super) fn pieces(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.words
-            .chunks(1 << 17)
-            .map(|words| words.iter().flat_map(|word| word.to_ne_bytes()).collect())
+        self.words.chunks(1 << 17).map(|words| {
+            let values = words.iter().map(|word| word.load(Ordering::Relaxed));
+            values.flat_map(u64::to_ne_bytes).collect()
+        })
     }
 }

@@ -79,6 +79,9 @@ impl Budget {
 
     /// The room that is left, in entries and bytes.
     pub(super) fn room(&self) -> (u64, u64) {
+        if self.is_zero() {
+            return (0, 0);
+        }
         (
             self.entry_limit.saturating_sub(self.entries()),
             self.byte_limit.saturating_sub(self.bytes()),

@@ -125,6 +125,16 @@ impl Lru {
         Some(self.kept(self.find(key)?)?.put_at)
     }
 
+    /// The size of the entry under `key` if `is_it` says so, knowing its namespace and put.
+    pub(super) fn size_if(
+        &self,
+        key: &Key,
+        is_it: impl FnOnce(NamespaceId, u64) -> bool,
+    ) -> Option<u64> {
+        let kept = self.kept(self.find(key)?)?;
+        is_it(kept.namespace, kept.put_at).then(|| kept.size())
+    }
+
     /// Binds `key` to `entry` unless it is bound, behind all that was used after `stamp`.
     pub(super) fn insert_aged(&mut self, key: &Key, entry: Entry, stamp: Stamp) -> bool {
         self.settle();
@@ -293,5 +303,48 @@ mod tests {
             (removed.key, removed.last_use),
             (*keys[1].fingerprint(), 128)
         );
+    }
+
+    #[test]
+    fn what_comes_in_unused_stands_behind_what_was_used_in_the_order_of_its_stamps() {
+        let key = |n: u8| Key::new(&Fingerprint::from_bytes([n; 32]));
+        let mut lru = Lru::default();
+        assert!(lru.insert_aged(&key(5), vec![5].into(), 50));
+        lru.insert(&key(100), vec![1].into(), 1000);
+        for n in [3, 4, 9, 1, 7, 8, 2, 6] {
+            assert!(lru.insert_aged(&key(n), vec![n].into(), u64::from(n) * 10));
+        }
+        assert!(
+            !lru.insert_aged(&key(7), vec![0].into(), 2000),
+            "it is there"
+        );
+        lru.insert(&key(101), vec![1].into(), 1001);
+        lru.get(&key(2), 1002);
+        let mut order = Vec::new();
+        while let Some(((removed, ()), oldest)) = {
+            let oldest = lru.oldest_use();
+            lru.evict(&key(200), |_| Some(())).map(|r| (r, oldest))
+        } {
+            order.push(removed.key.as_bytes()[0]);
+            assert!(removed.last_use >= oldest);
+        }
+        assert_eq!(order, [1, 3, 4, 5, 6, 7, 8, 9, 100, 101, 2]);
+        assert_eq!(lru.len(), 0);
+    }
+
+    #[test]
+    fn an_entry_comes_back_as_it_was_put() {
+        let key = Key::new(&Fingerprint::from_bytes([1; 32]));
+        let mut lru = Lru::default();
+        for put_at in [1, 77, u64::MAX] {
+            let mut entry = Entry::from(vec![1, 2]).stamped(put_at);
+            entry.namespace = NamespaceId::of("x");
+            entry.build_cost = Duration::from_nanos(123_456_789_012);
+            lru.insert(&key, entry.clone(), 5);
+            let found = lru.get(&key, 6).unwrap();
+            assert_eq!((found.put_nanos(), &found), (put_at, &entry));
+        }
+        lru.insert(&key, vec![3].into(), 7);
+        assert_eq!(lru.get(&key, 8).unwrap().put_at(), None);
     }
 }

@@ -187,16 +187,22 @@ impl MemoryStore {
         self.budget.room()
     }
 
-    /// A place in the order of use behind all entries that are there, and those that get one later.
-    pub(crate) fn next_aged(&self) -> u64 {
-        let next = |now: u64| Some(now.saturating_sub(1).max(1));
+    /// Whether an entry of so many bytes can be kept, alone if need be.
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
+        self.budget.fits(bytes)
+    }
+
+    /// So many places in the order of use, behind all entries that are there: this number and
+    /// those below it, to be given in this order.
+    pub(crate) fn places_behind(&self, number: u64) -> u64 {
+        let next = |now: u64| Some(now.saturating_sub(number).max(1));
         let given = self
             .aged
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         given.unwrap_or(1)
     }
 
-    /// Adds an entry that nobody used, at a place that [`next_aged`](Self::next_aged) gave.
+    /// Adds an entry that nobody used, at a place that [`places_behind`](Self::places_behind) gave.
     /// Displaces and replaces nothing, counts as no put.
     pub(crate) fn add_aged(&self, key: &Fingerprint, entry: Entry, place: u64) -> Added {
         let key = Key::new(key);
@@ -212,6 +218,23 @@ impl MemoryStore {
         shards
             .flat_map(|index| self.lock(index).keys(&is_it))
             .collect()
+    }
+
+    /// Takes an entry out, or only looks, if `is_it` says so still; tells how many bytes it has.
+    pub(crate) fn take(
+        &self,
+        key: &Fingerprint,
+        is_it: impl Fn(NamespaceId, u64) -> bool,
+        only_look: bool,
+    ) -> Option<u64> {
+        let key = Key::new(key);
+        let (bytes, removed) = self.with(self.index(key.fold()), |shard| {
+            let bytes = shard.size_if(&key, is_it)?;
+            let removed = (!only_look).then(|| shard.prune(&key, &self.budget));
+            Some((bytes, removed))
+        })?;
+        drop(removed);
+        Some(bytes)
     }
 
     /// Refuses an entry larger than the whole budget; the older one under its key goes too.

@@ -63,9 +63,7 @@ impl Shard {
         if !self.is_old(key, is_old) {
             return None;
         }
-        let removed = self.remove(key, budget)?;
-        self.count_eviction(&removed);
-        Some(removed)
+        self.prune(key, budget)
     }
 
     /// Whether there is an entry under `key` that was put at a time of which `is_old` says so.
@@ -92,6 +90,22 @@ impl Shard {
         }
         self.lru.insert_aged(key, entry, stamp);
         Added::Done
+    }
+
+    /// The size of the entry under `key` if `is_it` says so, knowing its namespace and put.
+    pub(super) fn size_if(
+        &self,
+        key: &Key,
+        is_it: impl FnOnce(NamespaceId, u64) -> bool,
+    ) -> Option<u64> {
+        self.lru.size_if(key, is_it)
+    }
+
+    /// Takes an entry out by a caller's rule; counted as evicted.
+    pub(super) fn prune(&mut self, key: &Key, budget: &Budget) -> Option<Removed> {
+        let removed = self.remove(key, budget)?;
+        self.count_eviction(&removed);
+        Some(removed)
     }
 
     /// See [`Lru::keys`].

@@ -8,7 +8,12 @@
 pub(crate) mod fault;
 pub(crate) mod mapping;
 pub(crate) mod real;
+#[cfg(unix)]
+mod remove;
 mod seam;
+#[cfg(test)]
+pub(crate) mod spy;
+pub(crate) mod trust;
 
 use std::path::Path;
 

@@ -2,9 +2,11 @@
 //!
 //! On Unix every path is resolved without following a symlink: by `openat2` on Linux, elsewhere
 //! (and where a sandbox forbids it) by opening one component after the other. The root is
-//! canonical when it gets here, so a symlink anywhere in a path was put there afterwards.
+//! canonical when it gets here, so a symlink anywhere in a path was put there afterwards. What was
+//! opened is looked at before it is used: a file or folder of a stranger is none.
 
 use super::mapping::{ObjectMap, SharedMap};
+use super::trust::Trust;
 use super::{Access, FileId, FileSystem, Meta, RawFile};
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -12,12 +14,78 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Files of the operating system.
-#[derive(Debug)]
-pub(crate) struct RealFs;
+/// Who makes a file or folder for a group needs this long, times [`LOOKS`], to give it its mode.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(1);
+/// What a group shares is tried this often where it may not be used: it may be new.
+const LOOKS: usize = 4;
 
+/// Files of the operating system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RealFs {
+    trust: Trust,
+    read_only: bool,
+}
+
+impl RealFs {
+    /// Whatever is there is used, and everything may be done.
+    #[cfg(test)]
+    pub(crate) const UNCHECKED: Self = Self::new(Trust::Anyone);
+
+    /// Files and folders of those in `trust`.
+    pub(crate) const fn new(trust: Trust) -> Self {
+        Self {
+            trust,
+            read_only: false,
+        }
+    }
+
+    /// Fails instead of changing anything.
+    pub(crate) const fn read_only(trust: Trust) -> Self {
+        Self {
+            trust,
+            read_only: true,
+        }
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        Ok(())
+    }
+
+    /// What another member of a group is just making has its mode and group in a moment.
+    fn patiently<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let mut done = attempt();
+        for _ in 1..LOOKS {
+            let is_denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
+            if !matches!(self.trust, Trust::Group(_)) || !done.as_ref().is_err_and(is_denied) {
+                break;
+            }
+            std::thread::sleep(MOMENT);
+            done = attempt();
+        }
+        done
+    }
+
+    /// What `stat` said, but for a stranger's file.
+    #[cfg(unix)]
+    fn known(&self, (mut meta, owner): (Meta, super::trust::Ownership)) -> Meta {
+        meta.is_file &= self.trust.check_file(&owner, false).is_ok();
+        meta
+    }
+}
+
+/// Whom a name in it must belong to is known to a folder only.
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile(
+    File,
+    #[cfg_attr(
+        not(unix),
+        allow(dead_code, reason = "only Unix looks into open folders")
+    )]
+    RealFs,
+);
 
 impl RawFile for RealFile {
     fn meta(&self) -> io::Result<Meta> {
@@ -26,7 +94,7 @@ impl RawFile for RealFile {
 
     #[cfg(unix)]
     fn stat_below(&self, name: &OsStr) -> io::Result<Meta> {
-        platform::stat_in(&self.0, name)
+        platform::stat_in(&self.0, name).map(|found| self.1.known(found))
     }
 
     #[cfg(not(unix))]
@@ -118,9 +186,9 @@ fn meta(metadata: &Metadata) -> Meta {
     }
 }
 
-fn regular(file: File) -> io::Result<Arc<dyn RawFile>> {
-    if file.metadata()?.is_file() {
-        return Ok(Arc::new(RealFile(file)));
+fn regular(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::InvalidInput,
@@ -130,31 +198,40 @@ fn regular(file: File) -> io::Result<Arc<dyn RawFile>> {
 
 /// Opens a regular file for a user, following no symlink.
 pub(crate) fn open_for_reading(path: &Path) -> io::Result<(File, FileId)> {
-    let file = platform::open(path, Access::Read)?;
+    // Which file it is is compared with the one that was verified: no need to trust it as well.
+    let file = platform::open(path, Access::Read, Trust::Anyone)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
+    regular(&metadata)?;
     Ok((file, meta(&metadata).id))
 }
 
 impl FileSystem for RealFs {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn RawFile>> {
-        regular(platform::open(path, access)?)
+        if access != Access::Read {
+            self.writable()?;
+        }
+        let file = self.patiently(|| platform::open(path, access, self.trust))?;
+        let metadata = file.metadata()?;
+        regular(&metadata)?;
+        #[cfg(unix)]
+        {
+            let owner = super::trust::Ownership::of(&metadata);
+            self.trust.check_file(&owner, access != Access::Read)?;
+        }
+        Ok(Arc::new(RealFile(file, *self)))
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn RawFile>> {
-        Ok(Arc::new(RealFile(platform::open_dir(path)?)))
+        let dir = self.patiently(|| platform::open_dir(path, self.trust))?;
+        Ok(Arc::new(RealFile(dir, *self)))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        match platform::create_dir(path) {
+        self.writable()?;
+        match self.patiently(|| platform::create_dir(path, self.trust)) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if self.stat(path)?.is_dir {
-                    return Ok(());
+                    return self.open_dir(path).map(drop);
                 }
                 Err(io::Error::new(
                     io::ErrorKind::NotADirectory,
@@ -165,20 +242,28 @@ impl FileSystem for RealFs {
         }
     }
 
+    #[cfg(unix)]
+    fn stat(&self, path: &Path) -> io::Result<Meta> {
+        platform::stat(path).map(|found| self.known(found))
+    }
+
+    #[cfg(not(unix))]
     fn stat(&self, path: &Path) -> io::Result<Meta> {
         platform::stat(path)
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        platform::read_dir(path)
+        self.patiently(|| platform::read_dir(path, self.trust))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        platform::rename(from, to)
+        self.writable()?;
+        self.patiently(|| platform::rename(from, to))
     }
 
     fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<bool> {
-        match platform::rename_no_replace(from, to) {
+        self.writable()?;
+        match self.patiently(|| platform::rename_no_replace(from, to)) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(e) => Err(e),
@@ -186,18 +271,17 @@ impl FileSystem for RealFs {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.writable()?;
         platform::remove_file(path)
     }
 
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
-        // `remove_dir_all` follows no symlink below `path` (and `path` itself is checked here).
-        if self.stat(path)?.is_dir {
-            return std::fs::remove_dir_all(path);
-        }
-        self.remove_file(path)
+        self.writable()?;
+        platform::remove_tree(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.writable()?;
         platform::sync_dir(path)
     }
 }
@@ -205,7 +289,8 @@ impl FileSystem for RealFs {
 #[cfg(unix)]
 mod platform {
     use super::{Access, Meta};
-    use crate::sys::FileId;
+    use crate::sys::trust::{Ownership, Trust};
+    use crate::sys::{FileId, remove};
     use rustix::fs::{AtFlags, CWD, Mode, OFlags};
     use std::ffi::{OsStr, OsString};
     use std::fs::File;
@@ -220,19 +305,40 @@ mod platform {
         .union(OFlags::NONBLOCK)
         .union(OFlags::NOCTTY);
 
-    pub(super) fn open(path: &Path, access: Access) -> io::Result<File> {
-        let (flags, mode) = match access {
-            Access::Read => (OFlags::RDONLY, 0),
-            Access::Write => (OFlags::RDWR, 0),
-            Access::Create => (OFlags::RDWR | OFlags::CREATE, 0o600),
-            Access::CreateNew => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, 0o600),
-            Access::CreateReadOnly => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, 0o444),
+    pub(super) fn open(path: &Path, access: Access, trust: Trust) -> io::Result<File> {
+        let new = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let (flags, mode, shared) = match access {
+            Access::Read => (OFlags::RDONLY, 0, 0),
+            Access::Write => (OFlags::RDWR, 0, 0),
+            Access::Create => (OFlags::RDWR | OFlags::CREATE, 0o600, 0o660),
+            Access::CreateNew => (new, 0o600, 0o660),
+            Access::CreateReadOnly => (new, 0o444, 0o440),
         };
-        resolve(path, BASE | flags, Mode::from_raw_mode(mode)).map(File::from)
+        let mode = Mode::from_raw_mode(mode);
+        if shared == 0 || !matches!(trust, Trust::Group(_)) {
+            return resolve(path, BASE | flags, mode).map(File::from);
+        }
+        // Only what is certainly new is given to the group.
+        match resolve(path, BASE | new, mode) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && access == Access::Create => {
+                resolve(path, BASE | OFlags::RDWR, Mode::empty()).map(File::from)
+            }
+            Err(e) => Err(e),
+            Ok(file) => match trust.share(&file, shared) {
+                Ok(()) => Ok(File::from(file)),
+                Err(e) => {
+                    // Best effort: nobody would use it.
+                    remove_file(path).ok();
+                    Err(e)
+                }
+            },
+        }
     }
 
-    pub(super) fn open_dir(path: &Path) -> io::Result<File> {
-        resolve(path, BASE | OFlags::DIRECTORY, Mode::empty()).map(File::from)
+    pub(super) fn open_dir(path: &Path, trust: Trust) -> io::Result<File> {
+        let dir = resolve(path, BASE | OFlags::DIRECTORY, Mode::empty()).map(File::from)?;
+        trust.check_dir(&Ownership::of(&dir.metadata()?))?;
+        Ok(dir)
     }
 
     /// Opens without following a symlink in any component.
@@ -283,12 +389,18 @@ mod platform {
         ))
     }
 
-    pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    pub(super) fn create_dir(path: &Path, trust: Trust) -> io::Result<()> {
         let (dir, name) = parent(path)?;
-        Ok(rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700))?)
+        rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700))?;
+        if matches!(trust, Trust::Group(_)) {
+            let flags = BASE | OFlags::DIRECTORY;
+            let new = rustix::fs::openat(&dir, name, flags, Mode::empty())?;
+            return trust.share_dir(new);
+        }
+        Ok(())
     }
 
-    pub(super) fn stat(path: &Path) -> io::Result<Meta> {
+    pub(super) fn stat(path: &Path) -> io::Result<(Meta, Ownership)> {
         let (dir, name) = parent(path)?;
         stat_in(&dir, name)
     }
@@ -303,11 +415,17 @@ mod platform {
         trivial_numeric_casts,
         reason = "the types of `stat`'s fields differ from platform to platform"
     )]
-    pub(super) fn stat_in(dir: impl AsFd, name: &OsStr) -> io::Result<Meta> {
+    pub(super) fn stat_in(dir: impl AsFd, name: &OsStr) -> io::Result<(Meta, Ownership)> {
         let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
         let since = Duration::new(stat.st_mtime.max(0) as u64, stat.st_mtime_nsec as u32);
-        Ok(Meta {
+        let owner = Ownership {
+            user: stat.st_uid,
+            group: stat.st_gid,
+            mode: stat.st_mode as u32,
+            links: stat.st_nlink as u64,
+        };
+        let meta = Meta {
             id: FileId {
                 device: stat.st_dev as u64,
                 inode: stat.st_ino as u64,
@@ -317,11 +435,12 @@ mod platform {
             is_file: kind.is_file(),
             is_dir: kind.is_dir(),
             modified: SystemTime::UNIX_EPOCH.checked_add(since),
-        })
+        };
+        Ok((meta, owner))
     }
 
-    pub(super) fn read_dir(path: &Path) -> io::Result<Vec<OsString>> {
-        let dir = resolve(path, BASE | OFlags::DIRECTORY, Mode::empty())?;
+    pub(super) fn read_dir(path: &Path, trust: Trust) -> io::Result<Vec<OsString>> {
+        let dir = open_dir(path, trust)?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::new(dir)? {
             let name = entry?.file_name().to_bytes().to_vec();
@@ -367,14 +486,20 @@ mod platform {
         Ok(rustix::fs::unlinkat(&dir, name, AtFlags::empty())?)
     }
 
+    pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+        let (dir, name) = parent(path)?;
+        remove::tree(&dir, name)
+    }
+
     pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
-        open_dir(path)?.sync_all()
+        open_dir(path, Trust::Anyone)?.sync_all()
     }
 }
 
 #[cfg(windows)]
 mod platform {
     use super::{Access, Meta, meta};
+    use crate::sys::trust::Trust;
     use std::ffi::OsString;
     use std::fs::{self, File};
     use std::io;
@@ -399,7 +524,7 @@ mod platform {
         Ok(())
     }
 
-    pub(super) fn open(path: &Path, access: Access) -> io::Result<File> {
+    pub(super) fn open(path: &Path, access: Access, _: Trust) -> io::Result<File> {
         check_parents(path)?;
         let mut options = File::options();
         options
@@ -420,7 +545,7 @@ mod platform {
         options.open(path)
     }
 
-    pub(super) fn open_dir(path: &Path) -> io::Result<File> {
+    pub(super) fn open_dir(path: &Path, _: Trust) -> io::Result<File> {
         check_parents(path)?;
         File::options()
             .read(true)
@@ -428,7 +553,7 @@ mod platform {
             .open(path)
     }
 
-    pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    pub(super) fn create_dir(path: &Path, _: Trust) -> io::Result<()> {
         check_parents(path)?;
         fs::create_dir(path)
     }
@@ -438,7 +563,7 @@ mod platform {
         fs::symlink_metadata(path).map(|m| meta(&m))
     }
 
-    pub(super) fn read_dir(path: &Path) -> io::Result<Vec<OsString>> {
+    pub(super) fn read_dir(path: &Path, _: Trust) -> io::Result<Vec<OsString>> {
         check_parents(path)?;
         fs::read_dir(path)?
             .map(|entry| entry.map(|e| e.file_name()))
@@ -463,6 +588,14 @@ mod platform {
     pub(super) fn remove_file(path: &Path) -> io::Result<()> {
         check_parents(path)?;
         fs::remove_file(path)
+    }
+
+    pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+        // `remove_dir_all` follows no symlink below `path` (and `path` itself is looked at here).
+        if stat(path)?.is_dir {
+            return fs::remove_dir_all(path);
+        }
+        remove_file(path)
     }
 
     /// NTFS journals names; there is no call to sync a directory.

@@ -23,6 +23,7 @@ pub(crate) struct Meta {
     pub(crate) id: FileId,
     /// Names the file has; 0 once it was unlinked. Always 1 where the platform does not tell.
     pub(crate) links: u64,
+    /// A regular file, of somebody whom the directory [trusts](super::trust).
     pub(crate) is_file: bool,
     pub(crate) is_dir: bool,
     pub(crate) modified: Option<SystemTime>,
@@ -71,11 +72,13 @@ pub(crate) trait RawFile: Debug + Send + Sync {
 
 /// The file system below one root.
 pub(crate) trait FileSystem: Debug + Send + Sync {
-    /// Opens a regular file; anything else is `InvalidInput`. Waits for no FIFO.
+    /// Opens a regular file; anything else, a stranger's included, is `InvalidInput`. Waits for no
+    /// FIFO.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn RawFile>>;
-    /// Opens a directory, to lock it (Unix).
+    /// Opens a directory, to lock it (Unix) or to see whether it is [trusted](super::trust).
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn RawFile>>;
-    /// Creates a directory (0700); one that exists is fine.
+    /// Creates a directory (0700, or for a group to share); one that exists and is
+    /// [trusted](super::trust) is fine.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     fn stat(&self, path: &Path) -> io::Result<Meta>;
     /// The names in a directory.

@@ -18,6 +18,8 @@ pub enum WritePolicy {
     OnInsert,
     /// A put is written when the upper tier displaces it, and at a flush or drop: what is
     /// replaced or removed before that is never written. A `kill -9` loses what was not displaced.
+    /// What [`Cache::get_or_insert_with`](crate::Cache::get_or_insert_with) built is written at
+    /// once all the same: other processes may wait for it.
     ///
     /// Made for an upper tier that hands back what it displaces. With one that drops it instead
     /// (a disk, a composition), what was put stays in memory until the next flush.

@@ -101,6 +101,7 @@ impl Counters {
         // Set one by one: the models compile this outside the crate, where no literal is allowed.
         let mut all = StoreStats::default();
         (all.tier, all.lookups) = (Tier::Tiered, hits.saturating_add(misses));
+        all.read_only = upper.read_only && lower.read_only;
         (all.hits, all.misses) = (hits, misses);
         (all.puts, all.failed_puts) = (read(&self.puts), read(&self.failed_puts));
         all.rejected_puts = read(&self.refused_writes);

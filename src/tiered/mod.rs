@@ -30,6 +30,7 @@ mod stripes;
 mod tests;
 mod touches;
 mod unwritten;
+mod upkeep;
 mod writer;
 
 pub use builder::{TieredBuilder, WritePolicy};
@@ -45,7 +46,7 @@ use counters::{Counters, count};
 use queue::{Lookup, Queue};
 use std::hash::{Hash, Hasher};
 use stripes::Stripes;
-use touches::Touches;
+use touches::{Noted, Touches};
 use unwritten::Job;
 use writer::{Shared, Writer};
 
@@ -63,6 +64,11 @@ use writer::{Shared, Writer};
 ///   what it would have replaced is removed, so that nothing older comes to light. The next
 ///   [`flush`](Store::flush) fails. A refusal by the lower tier is no failure.
 /// * A **failed remove or clear** of the lower tier leaves everything as it was.
+/// * A lower tier that is [read-only](crate::StoreStats::read_only) when the composition is built
+///   is never written to. What is put is in the upper tier alone, and comes back in the outcome if
+///   that refuses or displaces it; what the lower tier has is promoted as ever. A remove of a key
+///   that the lower tier has fails; where the upper tier alone loses a key (an eviction, or a
+///   remove through another handle), the lower tier's entry comes to light again.
 /// * **Dropping** writes everything below but reports nothing and does not sync;
 ///   [`close`](Self::close) does both.
 /// * A **forked child** has no writer: there, everything that writes fails with
@@ -99,6 +105,8 @@ pub struct Tiered<U: Store, L: Store + 'static> {
     stripes: Stripes,
     writer: Writer,
     policy: WritePolicy,
+    /// Whether nothing is ever written below.
+    reads_below: bool,
     wait_limit: std::time::Duration,
     max_age: Option<std::time::Duration>,
 }
@@ -127,6 +135,7 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
     }
 
     fn new(settings: TieredBuilder<U, L>) -> Self {
+        let reads_below = settings.lower.stats().read_only;
         let shared = Shared {
             lower: settings.lower,
             queue: Queue::new(settings.queue_bytes, settings.wait_limit),
@@ -140,6 +149,7 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
             stripes: Stripes::new(),
             writer: Writer::default(),
             policy: settings.policy,
+            reads_below,
             wait_limit: settings.wait_limit,
             max_age: settings.max_age,
         }
@@ -224,11 +234,16 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
 
     /// Notes that the upper tier serves a key.
     fn note_hit(&self, key: &Fingerprint, fold: u64) {
-        let touches = &self.shared.touches;
-        if touches.note(key, fold) {
-            self.shared.queue.touch_after(touches.interval());
-            self.start_writer();
+        if self.reads_below {
+            return;
         }
+        let (touches, queue) = (&self.shared.touches, &self.shared.queue);
+        match touches.note(key, fold, || queue.is_forked()) {
+            Noted::Nothing => return,
+            Noted::First => queue.touch_after(touches.interval()),
+            Noted::Many => queue.touch_now(),
+        }
+        self.start_writer();
     }
 
     /// Whether an entry that is not below yet is older than entries may be. (The tiers see to it
@@ -312,6 +327,9 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
             self.start_writer();
         })?;
         count(&self.shared.counters.puts);
+        if self.reads_below {
+            return Ok(self.put_alone(above));
+        }
         let mut keys = self.demote(&above.displaced);
         if queued {
             keys.push(*key);
@@ -334,6 +352,9 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
         let queue = &self.shared.queue;
         self.check_process("put into a store of the parent process")?;
         let _stripe = self.stripes.acquire(fold(key), queue.deadline())?;
+        if self.reads_below {
+            return Ok((self.upper.put(key, entry)?, false));
+        }
         let at_once = self.policy == WritePolicy::OnInsert;
         let queued = queue.insert(*key, entry.clone(), at_once, hold)?;
         let outcome = self.upper.put(key, entry).inspect_err(|_| {
@@ -342,6 +363,13 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
             queue.demote(std::iter::once(*key));
         })?;
         Ok((outcome, queued))
+    }
+
+    /// What a put says that goes to the upper tier only.
+    fn put_alone(&self, mut above: PutOutcome) -> PutOutcome {
+        self.shared.reporter.evictions(&above.evictions);
+        above.evictions.clear();
+        above
     }
 
     /// Waits for room after a put that queued `keys`; past the bound, writes them itself.
@@ -501,7 +529,7 @@ impl<U: Store, L: Store + 'static> Drop for Tiered<U, L> {
         drop(self.drain());
         self.shared.queue.close();
         if !self.writer.was_started() {
-            self.shared.write_touches();
+            drop(self.shared.write_touches(true));
         }
         self.writer.wait(self.wait_limit);
     }

@@ -14,11 +14,13 @@ use crate::store::Entry;
 use crate::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, TryLockError};
 use std::time::{Duration, Instant};
 
+/// So many holds may wait with their entries: each may be an open file.
+const HOLDS: usize = 64;
+
 #[derive(Debug, Default)]
 struct State {
     table: Table,
-    /// When the noted hits are to be written below; `None` if there are none.
-    touch_due: Option<Instant>,
+    touch: Touch,
     closing: bool,
     /// Writes that failed, ever.
     failed: u64,
@@ -30,6 +32,15 @@ struct State {
     wake_writer: bool,
     /// Threads that wait for progress.
     waiters: usize,
+}
+
+/// Noted hits that are to be written below.
+#[derive(Debug, Default)]
+struct Touch {
+    /// When the interval ends; `None` if none began.
+    due: Option<Instant>,
+    /// Whether there are so many that they are written at once, within the interval.
+    early: bool,
 }
 
 /// See the [module](self).
@@ -62,7 +73,10 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 pub(super) enum Task {
     Write(Job),
-    Touch,
+    /// With `next`, a new interval begins.
+    Touch {
+        next: bool,
+    },
     Stop,
 }
 
@@ -204,11 +218,11 @@ impl Queue {
                 .map_or(true, |state| state.table.queue_cost() >= self.bound)
     }
 
-    /// Waits until the queue is within its bound, or the last of `keys` is being written.
+    /// Waits until the queue is within its bounds, or the last of `keys` is being written.
     pub(super) fn wait_for_room(&self, keys: &[Fingerprint]) -> Result<()> {
         let deadline = self.deadline();
         let mut state = self.lock()?;
-        while state.table.queue_cost() > self.bound
+        while (state.table.queue_cost() > self.bound || state.table.holds() > HOLDS)
             && keys.iter().any(|key| state.table.is_queued(key))
         {
             state = self.wait(state, deadline, "wait for room in the queue of writes")?;
@@ -337,9 +351,25 @@ impl Queue {
     pub(super) fn touch_after(&self, interval: Duration) {
         drop(self.update(|state| {
             let due = || Instant::now() + interval;
-            state.touch_due.get_or_insert_with(due);
+            state.touch.due.get_or_insert_with(due);
             state.wake_writer = true;
         }));
+    }
+
+    /// Lets the writer write the noted hits at once; the interval goes on.
+    pub(super) fn touch_now(&self) {
+        drop(self.update(|state| {
+            state.touch.early = true;
+            state.wake_writer = true;
+        }));
+    }
+
+    /// The keys of what is not below yet, of which `is_it` says so.
+    pub(super) fn unwritten_keys(
+        &self,
+        is_it: impl Fn(&Entry) -> bool,
+    ) -> Result<Vec<Fingerprint>> {
+        Ok(self.lock()?.table.keys(is_it))
     }
 
     /// Lets the writer stop once everything queued is written.
@@ -359,12 +389,16 @@ impl Queue {
         loop {
             state.wake_writer = false;
             let left = state
-                .touch_due
+                .touch
+                .due
                 .map(|due| due.saturating_duration_since(Instant::now()));
             let due = left.is_some_and(|left| left.is_zero() || state.closing);
-            if due && !(touched && state.table.has_next()) {
-                state.touch_due = None;
-                return Task::Touch;
+            if (due || state.touch.early) && !(touched && state.table.has_next()) {
+                state.touch.early = false;
+                if due {
+                    state.touch.due = None;
+                }
+                return Task::Touch { next: due };
             }
             if let Some(job) = state.table.claim_next() {
                 return Task::Write(job);
@@ -481,16 +515,33 @@ mod tests {
     }
 
     #[test]
+    fn a_put_waits_while_too_many_holds_are_queued() {
+        let queue = Queue::new(1 << 20, Duration::from_millis(5));
+        let key = |n: usize| Fingerprint::from_bytes([u8::try_from(n).unwrap(); 32]);
+        for n in 0..=HOLDS {
+            assert!(queue.wait_for_room(&[key(0)]).is_ok(), "{n}");
+            queue
+                .insert(key(n), vec![1].into(), true, Some(Box::new(n)))
+                .unwrap();
+        }
+        let error = queue.wait_for_room(&[key(HOLDS)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let job = queue.claim_next().unwrap();
+        queue.settle(&job);
+        assert!(queue.wait_for_room(&[key(HOLDS)]).is_ok());
+    }
+
+    #[test]
     fn noted_hits_that_never_end_do_not_keep_the_writer_from_writing() {
         let queue = patient();
         assert!(queue.insert(KEY, vec![1].into(), true, None).unwrap());
         queue.touch_after(Duration::ZERO);
-        assert!(matches!(queue.next_task(false), Task::Touch));
+        assert!(matches!(queue.next_task(false), Task::Touch { next: true }));
         queue.touch_after(Duration::ZERO);
         let Task::Write(job) = queue.next_task(true) else {
             panic!("it would never be written");
         };
-        assert!(matches!(queue.next_task(false), Task::Touch));
+        assert!(matches!(queue.next_task(false), Task::Touch { next: true }));
         queue.settle(&job);
     }
 

@@ -80,6 +80,7 @@ pub(super) struct Table {
     bytes: u64,
     settled: u64,
     left: u64,
+    holds: usize,
     paused: bool,
 }
 
@@ -111,6 +112,7 @@ impl Table {
         let id = self.next_id();
         let content = Some(entry);
         self.entries += 1;
+        self.holds += usize::from(hold.is_some());
         self.bytes = self.bytes.saturating_add(len(&content));
         let slot = Slot {
             content,
@@ -141,6 +143,8 @@ impl Table {
         if matches!(slot.state, State::Waiting(_) | State::Next) {
             self.queue_cost = self.queue_cost.saturating_sub(cost(&slot.content));
         }
+        let holds = usize::from(slot.hold.is_some());
+        self.holds = self.holds.saturating_sub(holds);
         if slot.content.is_some() {
             self.entries = self.entries.saturating_sub(1);
             self.bytes = self.bytes.saturating_sub(len(&slot.content));
@@ -191,6 +195,13 @@ impl Table {
     /// The newest content of `key`, if it is not below yet.
     pub(super) fn get(&self, key: &Fingerprint) -> Option<&Content> {
         self.slots.get(key).map(|slot| &slot.content)
+    }
+
+    /// The keys whose newest content is an entry of which `is_it` says so.
+    pub(super) fn keys(&self, is_it: impl Fn(&Entry) -> bool) -> Vec<Fingerprint> {
+        let is_it = |slot: &Slot| slot.content.as_ref().is_some_and(&is_it);
+        let slots = self.slots.iter().filter(|(_, slot)| is_it(slot));
+        slots.map(|(key, _)| *key).collect()
     }
 
     /// Whether the content of that name still has to be written.
@@ -318,7 +329,7 @@ impl Table {
     pub(super) fn take_all(&mut self) -> Vec<Slot> {
         debug_assert_eq!(self.jobs, 0, "cleared under a write in flight");
         self.queue.clear();
-        (self.queue_cost, self.entries, self.bytes) = (0, 0, 0);
+        (self.queue_cost, self.entries, self.bytes, self.holds) = (0, 0, 0, 0);
         self.left = self.left.saturating_add(1);
         self.slots.drain().map(|(_, slot)| slot).collect()
     }
@@ -342,6 +353,11 @@ impl Table {
     /// The cost of what waits and of what is in flight.
     pub(super) fn queue_cost(&self) -> u64 {
         self.queue_cost
+    }
+
+    /// How many holds there are.
+    pub(super) fn holds(&self) -> usize {
+        self.holds
     }
 
     /// Entries that are not below yet, and their bytes.
@@ -411,6 +427,8 @@ mod tests {
                 self.slots.values().filter(waiting).count()
             );
             assert_eq!((self.queue_cost, self.jobs), (expected, jobs));
+            let held = self.slots.values().filter(|s| s.hold.is_some());
+            assert_eq!(self.holds, held.count());
             let some: Vec<_> = self
                 .slots
                 .values()
@@ -486,7 +504,7 @@ mod tests {
     struct Held(Live, u64);
 
     impl Held {
-        fn new(live: &Live, id: u64) -> Hold {
+        fn hold(live: &Live, id: u64) -> Hold {
             live.lock().unwrap().insert(id);
             Box::new(Self(Arc::clone(live), id))
         }
@@ -503,7 +521,7 @@ mod tests {
         let live = Live::default();
         let held = || !live.lock().unwrap().is_empty();
         let mut table = Table::default();
-        table.insert(key(1), entry(1), false, Some(Held::new(&live, 1)));
+        table.insert(key(1), entry(1), false, Some(Held::hold(&live, 1)));
         let old = table.claim_next().expect("queued at once");
         drop(table.insert(key(1), entry(2), false, None));
         drop(table.settle(&old));
@@ -519,13 +537,13 @@ mod tests {
         drop(gone);
         assert!(!held());
 
-        table.insert(key(1), entry(1), true, Some(Held::new(&live, 2)));
+        table.insert(key(1), entry(1), true, Some(Held::hold(&live, 2)));
         let job = table.claim_next().unwrap();
         drop(table.condemn(&job));
         assert!(!held(), "it will never be below");
 
-        table.insert(key(1), entry(1), true, Some(Held::new(&live, 3)));
-        drop(table.insert(key(1), entry(1), true, Some(Held::new(&live, 4))));
+        table.insert(key(1), entry(1), true, Some(Held::hold(&live, 3)));
+        drop(table.insert(key(1), entry(1), true, Some(Held::hold(&live, 4))));
         assert_eq!(*live.lock().unwrap(), BTreeSet::from([4]));
         drop(table.take_all());
         assert!(!held(), "cleared");
@@ -580,7 +598,7 @@ mod tests {
                     Op::Insert(k, n, _) | Op::InsertHolding(k, n) => {
                         let hold = matches!(op, Op::InsertHolding(..)).then(|| {
                             holds.insert(key(k), version);
-                            Held::new(&live, version)
+                            Held::hold(&live, version)
                         });
                         let queue = matches!(op, Op::Insert(_, _, true));
                         let old = content(table.insert(key(k), entry(n), queue, hold));

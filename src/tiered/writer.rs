@@ -10,13 +10,19 @@ use super::touches::Touches;
 use super::unwritten::Job;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Entry, PutOutcome, Store};
-use crate::sync::{Arc, Builder, Mutex, OnceLock, Receiver, ThreadId, channel, current};
+use crate::sync::{
+    Arc, Builder, Mutex, OnceLock, Receiver, ThreadId, TryLockError, channel, current, sleep,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Keys are refreshed below so many at a time.
 const TOUCH_BATCH: usize = 256;
+/// After the lower tier could not be told, it is not told again for so long at least.
+const TOUCH_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before looking whether another thread has told what it had to tell.
+const TELLING_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the writer works with: everything but the upper tier.
 #[derive(Debug)]
@@ -46,10 +52,15 @@ impl<L: Store> Shared<L> {
         let mut touched = false;
         loop {
             let task = self.queue.next_task(touched);
-            touched = matches!(task, Task::Touch);
+            touched = matches!(task, Task::Touch { .. });
             match task {
                 Task::Write(job) => self.write(&job),
-                Task::Touch => self.write_touches(),
+                Task::Touch { next } => {
+                    if self.write_touches(next).is_err() {
+                        let pause = self.touches.interval().max(TOUCH_PAUSE);
+                        self.queue.touch_after(pause);
+                    }
+                }
                 Task::Stop => return,
             }
         }
@@ -105,11 +116,30 @@ impl<L: Store> Shared<L> {
         self.reporter.report(&TierEvent::WriteFailed { key, error });
     }
 
-    /// Refreshes below what was hit above. A hint: what fails is dropped.
-    pub(super) fn write_touches(&self) {
-        for keys in self.touches.take().chunks(TOUCH_BATCH) {
-            drop(call("touch", || self.lower.touch(keys)));
+    /// Refreshes below what was hit above, what another thread is at included; with `next`, a new
+    /// interval begins. What fails is noted again.
+    pub(super) fn write_touches(&self, next: bool) -> Result<()> {
+        let deadline = self.queue.deadline();
+        let _telling = loop {
+            match self.touches.telling.try_lock() {
+                Ok(telling) => break telling,
+                // Nothing is left half changed by a panic under it.
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(TELLING_PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    let action = "wait for another thread that refreshes the lower tier";
+                    return Err(Error::new(ErrorKind::Timeout, action));
+                }
+            }
+        };
+        let keys = self.touches.take(next);
+        for (i, batch) in keys.chunks(TOUCH_BATCH).enumerate() {
+            if let Err(e) = call("touch", || self.lower.touch(batch)) {
+                self.touches.give_back(&keys[i * TOUCH_BATCH..]);
+                return Err(e);
+            }
         }
+        Ok(())
     }
 }
 

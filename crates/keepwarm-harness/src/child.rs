@@ -1,5 +1,6 @@
 //! What runs in a process of its own, to be killed, starved and lied to.
 
+pub(crate) mod builder;
 pub(crate) mod filler;
 pub(crate) mod forker;
 pub(crate) mod script;
@@ -26,6 +27,8 @@ pub(crate) enum Child {
     Filler(filler::Settings),
     /// Puts and forks.
     Forker(forker::Settings),
+    /// Wants what other processes want as well, and builds what is missing.
+    Builder(builder::Settings),
 }
 
 /// What every child needs to know.
@@ -76,5 +79,6 @@ pub(crate) fn run(child: &Child) -> Result<(), Box<dyn Error>> {
         Child::Script(settings) => script::run(settings),
         Child::Filler(settings) => filler::run(settings),
         Child::Forker(settings) => forker::run(settings),
+        Child::Builder(settings) => builder::run(settings),
     }
 }

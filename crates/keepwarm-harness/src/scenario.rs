@@ -1,5 +1,6 @@
 //! The ways to hurt, and what they share.
 
+mod builds;
 mod clock;
 mod copies;
 mod damage;
@@ -22,12 +23,13 @@ mod writers;
 
 use crate::stores::Kind;
 use crate::tally::Tally;
-pub(crate) use look::{Seen, judge, verify, verify_behind};
 use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+pub(crate) use look::{Seen, judge, verify, verify_behind};
 pub(crate) use writers::{Crew, Plan, Writers};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -59,6 +61,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     grow::SCENARIO,
     forked::SCENARIO,
     storm::SCENARIO,
+    builds::SCENARIO,
     damage::SCENARIO,
     live::SCENARIO,
     full::SCENARIO,

@@ -32,9 +32,11 @@ pub(crate) enum Fault {
     Outside,
     /// More memory than anything that was put can explain.
     Memory,
+    /// Built by more than one process.
+    Twice,
 }
 
-const FAULTS: [(Fault, &str); 15] = [
+const FAULTS: [(Fault, &str); 16] = [
     (Fault::Wrong, "wrong"),
     (Fault::Lost, "lost"),
     (Fault::Stale, "stale"),
@@ -50,6 +52,7 @@ const FAULTS: [(Fault, &str); 15] = [
     (Fault::Disagree, "disagree"),
     (Fault::Outside, "outside"),
     (Fault::Memory, "allocation"),
+    (Fault::Twice, "built_twice"),
 ];
 
 impl Fault {

@@ -89,7 +89,18 @@ struct Later {
     loads: Vec<(usize, Clock)>,
 }
 
+impl Default for IndexWord {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl IndexWord {
+    /// For a table that nobody else sees yet, so that nothing was stored into it.
+    pub(crate) fn get_mut(&mut self) -> &mut u64 {
+        &mut self.first
+    }
+
     pub(crate) fn new(first: u64) -> Self {
         Self {
             first,
