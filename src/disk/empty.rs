@@ -3,7 +3,7 @@
 
 use super::bind::key_slot;
 use super::counters::Counters;
-use super::envelope::{Envelope, Kind};
+use super::envelope::{Envelope, Kind, growth, record_len};
 use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
@@ -193,8 +193,9 @@ impl Inner {
         let (place, pack) = self.append(envelope, payload, Some(from)).map_err(io)?;
         Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
         let mut locked = self.locked()?;
-        let record = super::envelope::record_len(envelope.kind, envelope.length).unwrap_or(0);
-        locked.index.add(Field::DiskBytes, record).map_err(io)?;
+        let record = record_len(envelope.kind, envelope.length).unwrap_or(0);
+        let written = growth(place.offset(), record);
+        locked.index.add(Field::DiskBytes, written).map_err(io)?;
         let key = locked.index.hash(envelope.key.as_bytes());
         let slots = locked.index.find(SlotKind::Key, key).map_err(io)?;
         let Some((_, slot)) = slots.into_iter().find(|(_, slot)| slot.place == original) else {

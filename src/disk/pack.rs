@@ -34,6 +34,9 @@ pub(super) struct Pack {
     pub(super) verified: Places,
     /// A sync failed: the kernel may have given pages up, of which a later sync says nothing.
     failed: AtomicBool,
+    /// What stands below this length was there when the pack was opened, or was synced since: no
+    /// failed sync takes it back.
+    settled: AtomicU64,
 }
 
 /// What the files of a directory are opened with.
@@ -128,6 +131,7 @@ impl Pack {
             seen: AtomicU64::new(len),
             verified: Places::default(),
             failed: AtomicBool::new(false),
+            settled: AtomicU64::new(len),
         })))
     }
 
@@ -272,7 +276,10 @@ impl Pack {
     /// Makes what was written durable. Once that failed it fails for ever: what is in the pack has
     /// to be written elsewhere.
     pub(super) fn sync(&self) -> io::Result<()> {
-        sync_once(&*self.file, &self.failed)
+        let len = self.len()?;
+        sync_once(&*self.file, &self.failed)?;
+        self.settle(len);
+        Ok(())
     }
 
     /// Whether a sync failed.
@@ -302,6 +309,16 @@ impl Pack {
         dead.into_iter()
             .try_for_each(|offset| self.mark_dead(offset))?;
         self.file.sync()
+    }
+
+    /// Tells that a sync through another handle of the file has reached this far.
+    pub(super) fn settle(&self, len: u64) {
+        self.settled.fetch_max(len, Ordering::Relaxed);
+    }
+
+    /// Records from here on may be ones that no sync has reached yet.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
     }
 
     /// Whether the payload of the envelope at `offset` has the digest; nothing is allocated.
