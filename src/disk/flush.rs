@@ -397,7 +397,7 @@ mod tests {
     use crate::disk::DiskStore;
     use crate::fingerprint::Fingerprint;
     use crate::store::Store;
-    use crate::sys::fault::{FaultFs, Plan};
+    use crate::sys::fault::{Call, Fault, FaultFs, Plan, When};
     use std::sync::Arc;
 
     fn key(name: &str) -> Fingerprint {
@@ -410,7 +410,7 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         let plan = Arc::new(Plan::default());
         let open = || {
-            let fs = Arc::new(FaultFs(Arc::clone(&plan)));
+            let fs = Arc::new(FaultFs::real(&plan));
             let store = DiskStore::builder().open_with(root.clone(), fs).unwrap();
             while store.is_rebuilding() {
                 std::thread::yield_now();
@@ -431,11 +431,15 @@ mod tests {
         put(&store, "by this one");
         store.flush().unwrap();
         put(&store, "since");
-        plan.only_syncs(true);
-        plan.fail(1, true, 5);
+        plan.start(Fault {
+            when: When::From(1),
+            errno: 5,
+            calls: Call::Sync as u32,
+            short: false,
+        });
         assert!(store.flush().is_err(), "no sync worked");
         assert!(store.flush().is_err(), "nor did the next");
-        assert!(plan.stop());
+        assert!(plan.stop() > 0);
         store.flush().unwrap();
         for store in [store, open()] {
             assert!(has(&store, "by another handle"));

@@ -276,9 +276,13 @@ impl Pack {
     /// Makes what was written durable. Once that failed it fails for ever: what is in the pack has
     /// to be written elsewhere.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let len = self.len()?;
+        // Before the sync: what is appended meanwhile may not be covered. It only serves to know
+        // what stays when a later one fails.
+        let len = self.len();
         sync_once(&*self.file, &self.failed)?;
-        self.settle(len);
+        if let Ok(len) = len {
+            self.settle(len);
+        }
         Ok(())
     }
 

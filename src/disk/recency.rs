@@ -289,7 +289,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let plan = Arc::new(Plan::default());
-        let fs = Arc::new(FaultFs(Arc::clone(&plan)));
+        let fs = Arc::new(FaultFs::real(&plan));
         let store = DiskStore::builder().open_with(root, fs).unwrap();
         while store.is_rebuilding() {
             std::thread::yield_now();
