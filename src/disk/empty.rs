@@ -118,6 +118,22 @@ impl Inner {
             })
             .map_err(io)?;
         let mut moved = Vec::new();
+        let copied = self.copy_all(pack, (keys, contents), &mut moved);
+        let lost = copied.inspect_err(|_| self.undo_copies(&moved))?;
+        for batch in moved.chunks(BATCH) {
+            self.retire_originals(batch)?;
+        }
+        Ok(lost)
+    }
+
+    /// Copies bindings and contents, and makes the copies durable; `moved` has them also if that
+    /// fails. Tells how many bindings could not be read.
+    fn copy_all(
+        &self,
+        pack: &Arc<Pack>,
+        (keys, contents): (Vec<(Position, Slot)>, Vec<Slot>),
+        moved: &mut Vec<Moved>,
+    ) -> Result<u64> {
         let mut lost = 0;
         for (at, slot) in keys {
             match self.move_binding(pack, at, &slot)? {
@@ -135,10 +151,30 @@ impl Inner {
         // By number of the pack: what was pending may be another thread's flush's by now.
         let packs = moved.iter().filter_map(|m| m.to.as_ref());
         self.sync_moved(&packs.map(|to| (to.number, Arc::clone(to))).collect())?;
-        for batch in moved.chunks(BATCH) {
-            self.retire_originals(batch)?;
-        }
         Ok(lost)
+    }
+
+    /// Unbinds copies again that could not be made durable: they would stand for the originals when
+    /// what is not durable is taken back. Best effort, and counted.
+    fn undo_copies(&self, moved: &[Moved]) {
+        let undo = || -> Result<()> {
+            let io = |e| self.error("unbind copies of moved entries", e);
+            let locked = self.locked()?;
+            for Moved { key, place, to, .. } in moved {
+                let (Some((key, _)), Some(_)) = (key, to) else {
+                    continue;
+                };
+                for copy in self.bindings(&locked.index, key).map_err(io)?.live {
+                    if copy.slot.place == *place {
+                        self.drop_binding(&locked.index, &copy).map_err(io)?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        if undo().is_err() {
+            Counters::add(&self.counters.maintenance_errors, 1);
+        }
     }
 
     /// The pack, claimed: out of this handle's own pool, or by its lock.
