@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Payloads up to this many bytes share packs; larger ones get a file of their own.
-const INLINE: u64 = 64 << 10;
+const INLINE: u64 = 256 << 10;
 /// No budget makes packs smaller than this, in bytes.
 const SMALLEST_PACK: u64 = 4096;
 /// A year: longer settings are cut, so that no sum of instants overflows.
