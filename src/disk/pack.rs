@@ -19,8 +19,8 @@ use std::io::{self, IoSlice};
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
 const STEP: usize = 16 << 10;
 
-/// What records are padded with.
-const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
+/// What records are padded with: to the next place, which is as far as the header is long.
+const ZEROS: [u8; PACK_HEADER] = [0; PACK_HEADER];
 
 /// An open pack.
 #[derive(Debug)]
@@ -500,7 +500,8 @@ impl OwnedPack {
         // What a failed write left behind stays: it is beyond what anybody was told of.
         self.end += padded;
         let padding = usize::try_from(padded - len).unwrap_or(0);
-        let mut parts = [&head[..], payload, &ZEROS[..padding]].map(IoSlice::new);
+        let padding = ZEROS.get(..padding).unwrap_or(&ZEROS);
+        let mut parts = [&head[..], payload, padding].map(IoSlice::new);
         self.pack.file.write_all_at(&mut parts, offset)?;
         self.pack.seen.fetch_max(self.end, Ordering::Relaxed);
         Ok(Place::new(self.pack.number, offset))
