@@ -1,7 +1,7 @@
 //! Binding and unbinding keys: what happens to the index under the lock.
 
 use super::counters::Counters;
-use super::envelope::{Envelope, KeyId, Kind, record_len};
+use super::envelope::{Envelope, KeyId, Kind, growth, record_len};
 use super::header::{Changes, Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, Locked};
@@ -46,9 +46,10 @@ impl Inner {
     pub(super) fn bind(&self, new: &Appended) -> Result<Bound> {
         let mut locked = self.locked()?;
         let record = record_len(new.envelope.kind, new.envelope.length).unwrap_or(0);
+        let written = growth(new.place.offset(), record);
         let mut totals = Changes::default();
-        totals.add(Field::DiskBytes, record);
-        totals.add(Field::SinceSweep, record.saturating_add(new.object_bytes));
+        totals.add(Field::DiskBytes, written);
+        totals.add(Field::SinceSweep, written.saturating_add(new.object_bytes));
         let bound = self.bind_locked(&mut locked, new, &mut totals);
         // Whatever came of it, the bytes were written; and the slots that were, are in use.
         let counted = locked.index.change(&totals);

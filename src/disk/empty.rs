@@ -3,7 +3,7 @@
 
 use super::bind::key_slot;
 use super::counters::Counters;
-use super::envelope::{Envelope, Kind};
+use super::envelope::{Envelope, Kind, growth, record_len};
 use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
@@ -60,7 +60,7 @@ impl Inner {
             // What is in it is not ours to move; once nothing leads there it goes.
             return self.unlink_pack(&owned);
         }
-        if let Err(e) = self.move_all(&owned.pack) {
+        if let Err(e) = self.move_all(&owned.pack, 0) {
             // Of a failed sync the kernel speaks once; the next flush must hear of it.
             self.pending.lock().expect(POISON).failed += 1;
             return Err(e);
@@ -94,11 +94,11 @@ impl Inner {
         Ok(true)
     }
 
-    /// Appends whatever the index finds in a pack elsewhere, makes it durable there, and only then
+    /// Appends whatever the index finds in a pack, from an offset on, elsewhere, makes it durable there, and only then
     /// retires the originals: at no moment is a binding or its content in one place that a power
     /// cut may take, and never is it live in a place that the index does not know. Tells how many
     /// bindings could not be read any more: they are misses now.
-    pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<u64> {
+    pub(super) fn move_all(&self, pack: &Arc<Pack>, from: u64) -> Result<u64> {
         let io = |e| self.error("move entries to another pack", e);
         let number = pack.number;
         let index = self.index();
@@ -106,7 +106,7 @@ impl Inner {
         let mut contents = Vec::new();
         index
             .for_each(|at, slot| {
-                if slot.place.pack() == number {
+                if slot.place.pack() == number && slot.place.offset() >= from {
                     match slot.kind {
                         SlotKind::Key => keys.push((at, slot)),
                         SlotKind::Content => contents.push(slot),
@@ -190,8 +190,9 @@ impl Inner {
         let (place, pack) = self.append(envelope, payload, Some(from)).map_err(io)?;
         Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
         let mut locked = self.locked()?;
-        let record = super::envelope::record_len(envelope.kind, envelope.length).unwrap_or(0);
-        locked.index.add(Field::DiskBytes, record).map_err(io)?;
+        let record = record_len(envelope.kind, envelope.length).unwrap_or(0);
+        let written = growth(place.offset(), record);
+        locked.index.add(Field::DiskBytes, written).map_err(io)?;
         let key = locked.index.hash(envelope.key.as_bytes());
         let slots = locked.index.find(SlotKind::Key, key).map_err(io)?;
         let Some((_, slot)) = slots.into_iter().find(|(_, slot)| slot.place == original) else {

@@ -219,13 +219,21 @@ impl Inner {
         Ok(())
     }
 
-    /// Syncs a pack. If that fails, or the pack lost its name, what is bound to it is written
-    /// elsewhere; if that fails too it is taken back.
+    /// Syncs a pack. If that fails, what was appended since it was opened or last synced is written
+    /// elsewhere (of a pack that lost its name, everything); if that fails too it is taken back.
+    /// What stands before that stays: it was promised by earlier flushes, which no later failure
+    /// makes untrue, or by nobody.
     fn sync_pack(&self, pack: &Arc<Pack>) -> Result<()> {
         let io = |e| Error::io("sync a pack", self.files.layout.pack(pack.number), e);
         let named = pack.is_named(&self.files).map_err(io)?;
         let failure = match pack.sync() {
-            Ok(()) if named => return Ok(()),
+            Ok(()) if named => {
+                // The one that is appended to may be opened anew.
+                if let Some(other) = self.packs.read().expect(POISON).get(&pack.number) {
+                    other.settle(pack.settled());
+                }
+                return Ok(());
+            }
             Ok(()) => None,
             Err(e) => Some(io(e)),
         };
@@ -242,7 +250,9 @@ impl Inner {
             .lock()
             .expect(POISON)
             .retain(|(owned, _)| owned.pack.number != pack.number);
-        match self.move_all(pack) {
+        // Of a pack without a name nothing is left to stay.
+        let from = if named { pack.settled() } else { 0 };
+        match self.move_all(pack, from) {
             Ok(0) => Ok(()),
             Ok(_) => Err(failure.unwrap_or_else(|| {
                 Error::new(
@@ -253,7 +263,9 @@ impl Inner {
             })),
             Err(e) => {
                 let locked = self.locked()?;
-                self.take_back(&locked, None, |slot| slot.place.pack() == pack.number)?;
+                let is_lost =
+                    |slot: &Slot| slot.place.pack() == pack.number && slot.place.offset() >= from;
+                self.take_back(&locked, None, is_lost)?;
                 Err(failure.unwrap_or(e))
             }
         }
@@ -328,5 +340,58 @@ impl Inner {
         // power cut must not find an older binding than the one that was flushed.
         let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
         packs.iter().try_for_each(|pack| self.sync_pack(pack))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::DiskStore;
+    use crate::fingerprint::Fingerprint;
+    use crate::store::Store;
+    use crate::sys::fault::{FaultFs, Plan};
+    use std::sync::Arc;
+
+    fn key(name: &str) -> Fingerprint {
+        Fingerprint::builder("flush").field("name", name).finish()
+    }
+
+    #[test]
+    fn a_failed_sync_takes_back_nothing_that_an_earlier_flush_made_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plan = Arc::new(Plan::default());
+        let open = || {
+            let fs = Arc::new(FaultFs(Arc::clone(&plan)));
+            let store = DiskStore::builder().open_with(root.clone(), fs).unwrap();
+            while store.is_rebuilding() {
+                std::thread::yield_now();
+            }
+            store
+        };
+        let put = |store: &DiskStore, name: &str| {
+            // Equal bytes of two keys are stored once.
+            let bytes = vec![1; if name == "since" { 99 } else { 100 }];
+            let _ = store.put(&key(name), bytes.into()).unwrap();
+        };
+        let has = |store: &DiskStore, name: &str| store.get(&key(name)).unwrap().is_some();
+        let store = open();
+        put(&store, "by another handle");
+        store.flush().unwrap();
+        drop(store);
+        let store = open();
+        put(&store, "by this one");
+        store.flush().unwrap();
+        put(&store, "since");
+        plan.only_syncs(true);
+        plan.fail(1, true, 5);
+        assert!(store.flush().is_err(), "no sync worked");
+        assert!(store.flush().is_err(), "nor did the next");
+        assert!(plan.stop());
+        store.flush().unwrap();
+        for store in [store, open()] {
+            assert!(has(&store, "by another handle"));
+            assert!(has(&store, "by this one"));
+            assert!(!has(&store, "since"), "it was never durable");
+        }
     }
 }

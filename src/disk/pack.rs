@@ -32,6 +32,9 @@ pub(super) struct Pack {
     seen: AtomicU64,
     /// Where payloads were verified through this handle.
     pub(super) verified: Places,
+    /// What stands below this length was there when the pack was opened, or was synced since: no
+    /// failed sync takes it back.
+    settled: AtomicU64,
 }
 
 /// What the files of a directory are opened with.
@@ -125,6 +128,7 @@ impl Pack {
             map,
             seen: AtomicU64::new(len),
             verified: Places::default(),
+            settled: AtomicU64::new(len),
         })))
     }
 
@@ -277,7 +281,20 @@ impl Pack {
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+        let len = self.len()?;
+        self.file.sync()?;
+        self.settle(len);
+        Ok(())
+    }
+
+    /// Tells that a sync through another handle of the file has reached this far.
+    pub(super) fn settle(&self, len: u64) {
+        self.settled.fetch_max(len, Ordering::Relaxed);
+    }
+
+    /// Records from here on may be ones that no sync has reached yet.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
     }
 
     /// Whether the payload of the envelope at `offset` has the digest; nothing is allocated.

@@ -282,6 +282,31 @@ mod tests {
     }
 
     #[test]
+    fn uses_that_cannot_be_written_are_given_back_and_nobody_hangs() {
+        use crate::sys::fault::{FaultFs, Plan};
+        use std::sync::Arc;
+
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plan = Arc::new(Plan::default());
+        let fs = Arc::new(FaultFs(Arc::clone(&plan)));
+        let store = DiskStore::builder().open_with(root, fs).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store.put_bytes(&KEY, [1]).unwrap();
+        store.janitor.stop();
+        store.inner.write_touches().unwrap();
+        store.get(&KEY).unwrap().unwrap();
+        plan.fail(1, true, 5);
+        assert!(store.inner.write_touches().is_err());
+        assert!(store.inner.has_touches(), "they were given back");
+        plan.stop();
+        store.inner.write_touches().unwrap();
+        assert!(!store.inner.has_touches());
+    }
+
+    #[test]
     fn a_get_waits_for_no_lock_that_somebody_holds_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let store = patient(dir.path());
