@@ -100,6 +100,17 @@ pub mod fuzzing {
     pub fn decode(input: &[u8]) {
         crate::disk::fuzzing::decode(input);
     }
+
+    /// Runs operations with failing calls and power cuts against a model.
+    ///
+    /// # Panics
+    ///
+    /// If a promise was broken.
+    pub fn weather(input: &[u8]) {
+        if let Err(e) = crate::disk::trial::fuzz(input) {
+            panic!("{e}");
+        }
+    }
 }
 
 /// Runs the examples of the README as tests.

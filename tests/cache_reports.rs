@@ -93,6 +93,11 @@ fn the_listener_hears_of_evictions_in_memory_and_on_disk() {
         .on_eviction(move |eviction| listener.lock().unwrap().push(*eviction))
         .open(dir.path())
         .unwrap();
+    // Until the index of a new directory is made nothing is evicted, and nobody is told of what goes
+    // when it is.
+    while cache.disk().unwrap().is_rebuilding() {
+        std::thread::yield_now();
+    }
     for n in 0..20 {
         cache.put(&key(n), vec![n; 10]);
     }

@@ -8,13 +8,14 @@ use super::Cache;
 use super::inner::{Backend, Inner};
 use crate::disk::{Quiet, Recent};
 use crate::error::Result;
+use crate::fingerprint::Fingerprint;
 use crate::memory::Added;
 use crate::store::Store;
 use crate::{DiskStore, MemoryStore, Tiered};
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -160,7 +161,7 @@ impl Inner {
             tiers,
             first_place: tiers.upper().places_behind(candidates.len() as u64),
             candidates,
-            next: AtomicUsize::new(0),
+            next: Mutex::new(0),
             limit,
             taken: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -199,6 +200,14 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
+/// What is to be done with a candidate.
+enum Admitted {
+    /// Load it: its key and length, which are reserved.
+    Yes(Fingerprint, u64),
+    Skipped,
+    End(WarmUpEnd),
+}
+
 /// What the threads share.
 struct Work<'a> {
     cache: &'a Inner,
@@ -207,7 +216,9 @@ struct Work<'a> {
     candidates: Vec<Recent>,
     /// Where the first candidate stands in memory's order of use; each other one below.
     first_place: u64,
-    next: AtomicUsize,
+    /// Held while a candidate is looked at and its bytes are reserved, not while it is loaded: so
+    /// that one which was used longer ago never takes the room of one before it.
+    next: Mutex<usize>,
     limit: u64,
     /// Bytes that are in memory, or about to be.
     taken: AtomicU64,
@@ -267,40 +278,52 @@ impl Work<'_> {
         if self.stop.load(Relaxed) {
             return None;
         }
-        let i = self.next.fetch_add(1, Relaxed);
-        let candidate = *self.candidates.get(i)?;
-        match self.bring_up(candidate, i as u64) {
-            Ok(Some(outcome)) => Some(outcome),
-            Ok(None) => None,
-            Err(error) => {
-                self.cache.reports.fault(&error);
-                Some(Outcome::Skipped)
+        let mut next = self.next.lock().expect(POISON);
+        let rank = *next;
+        let candidate = *self.candidates.get(rank)?;
+        *next += 1;
+        let admitted = self.admit(candidate);
+        drop(next);
+        let done = match admitted {
+            Ok(Admitted::Yes(key, length)) => self.bring_up(&key, length, rank as u64),
+            Ok(Admitted::Skipped) => Ok(Some(Outcome::Skipped)),
+            Ok(Admitted::End(why)) => {
+                self.end(why);
+                Ok(None)
             }
-        }
+            Err(error) => Err(error),
+        };
+        done.unwrap_or_else(|error| {
+            self.cache.reports.fault(&error);
+            Some(Outcome::Skipped)
+        })
     }
 
-    /// `None` if that ended it.
-    fn bring_up(&self, candidate: Recent, rank: u64) -> Result<Option<Outcome>> {
+    /// Looks at a candidate, and reserves its bytes.
+    fn admit(&self, candidate: Recent) -> Result<Admitted> {
         let (upper, lower) = (self.tiers.upper(), self.tiers.lower());
         let Some((key, length)) = lower.peek(candidate)? else {
-            return Ok(Some(Outcome::Skipped));
+            return Ok(Admitted::Skipped);
         };
         if length > self.limit || !upper.fits(length) || upper.contains(&key)? {
-            return Ok(Some(Outcome::Skipped));
+            return Ok(Admitted::Skipped);
         }
         let (entries, bytes) = upper.room();
         if entries == 0 || bytes < length {
-            self.end(WarmUpEnd::MemoryFull);
-            return Ok(None);
+            return Ok(Admitted::End(WarmUpEnd::MemoryFull));
         }
         let reserve = |taken: u64| taken.checked_add(length).filter(|sum| *sum <= self.limit);
         if self.taken.fetch_update(Relaxed, Relaxed, reserve).is_err() {
-            self.end(WarmUpEnd::Limit);
-            return Ok(None);
+            return Ok(Admitted::End(WarmUpEnd::Limit));
         }
+        Ok(Admitted::Yes(key, length))
+    }
+
+    /// Loads what was admitted; `None` if that ended it.
+    fn bring_up(&self, key: &Fingerprint, length: u64, rank: u64) -> Result<Option<Outcome>> {
         let mut is_damaged = false;
         let load = |lower: &DiskStore| {
-            Ok(match lower.load_quietly(&key)? {
+            Ok(match lower.load_quietly(key)? {
                 // It was replaced by a longer one: that is not what was reserved.
                 Quiet::Entry(entry) if entry.artifact.len() as u64 > length => None,
                 Quiet::Entry(entry) => Some(entry),
@@ -312,9 +335,9 @@ impl Work<'_> {
             })
         };
         let place = self.first_place.saturating_sub(rank).max(1);
-        let placed = self.tiers.bring_up(&key, load, |memory, entry| {
+        let placed = self.tiers.bring_up(key, load, |memory, entry| {
             let bytes = entry.artifact.len() as u64;
-            (memory.add_aged(&key, entry, place), bytes)
+            (memory.add_aged(key, entry, place), bytes)
         });
         let (outcome, used) = match placed {
             Ok(Some((Added::Done, bytes))) => (Ok(Some(Outcome::Warm(bytes))), bytes),

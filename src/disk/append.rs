@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::envelope::{Envelope, record_len};
 use super::inner::Inner;
+use super::layout::PackNumber;
 use super::pack::{Claim, OwnedPack, Pack, list};
 use super::put::into_io;
 use super::slot::Place;
@@ -26,7 +27,7 @@ impl Inner {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // In the middle of a clear, which has the lock, or the folder was deleted.
                 drop(self.locked().map_err(into_io)?);
-                super::create_directories(&self.files).map_err(into_io)?;
+                self.make_directories().map_err(into_io)?;
                 self.take_pack(len, except)?
             }
             owned => owned?,
@@ -52,8 +53,10 @@ impl Inner {
         };
         {
             let mut pool = self.pool.lock().expect(POISON);
-            // Full ones are given up, so that others may empty them.
-            pool.retain(|(owned, _)| owned.fits(super::envelope::SIZE as u64));
+            // Full ones are given up, so that others may empty them; and those that could not be
+            // synced, which a flush empties.
+            let smallest = super::envelope::SIZE as u64;
+            pool.retain(|(owned, _)| owned.fits(smallest) && !owned.pack.has_failed());
             if let Some(i) = pool.iter().position(|(owned, _)| usable(owned)) {
                 return Ok(pool.swap_remove(i).0);
             }
@@ -62,8 +65,8 @@ impl Inner {
         // Which ones are idle tells only the attempt to claim them.
         let idle = list(&self.files)?;
         let room = |meta: &crate::sys::Meta| meta.id.len.saturating_add(len) <= self.limits.pack;
-        let ours = |number| !self.is_theirs(number);
-        let idle = idle.iter().filter(|(n, meta)| room(meta) && ours(*n));
+        let good = |number| !self.is_theirs(number) && !self.is_doubtful(number);
+        let idle = idle.iter().filter(|(n, meta)| room(meta) && good(*n));
         for (number, _) in idle.take(8) {
             if let Claim::Pack(owned) = OwnedPack::claim(&self.files, *number, self.limits.pack)? {
                 if usable(&owned) {
@@ -72,6 +75,14 @@ impl Inner {
             }
         }
         Ok(self.known(OwnedPack::create(&self.files, self.limits.pack)?))
+    }
+
+    /// Whether a sync of a pack failed here, and no flush has made up for that yet.
+    fn is_doubtful(&self, number: PackNumber) -> bool {
+        let failed = |pack: Option<&Arc<Pack>>| pack.is_some_and(|pack| pack.has_failed());
+        // One lock after the other, never both.
+        let pending = failed(self.pending.lock().expect(POISON).packs.get(&number));
+        pending || failed(self.packs.read().expect(POISON).get(&number))
     }
 
     /// Lets readers share the handle of a claimed pack.

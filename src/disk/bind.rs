@@ -1,8 +1,8 @@
 //! Binding and unbinding keys: what happens to the index under the lock.
 
 use super::counters::Counters;
-use super::envelope::{Envelope, KeyId, Kind, record_len};
-use super::header::{Changes, Field, REBUILDING};
+use super::envelope::{Envelope, KeyId, Kind, growth, record_len};
+use super::header::{Changes, Field, REBUILDING, sealed};
 use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lookup::Binding;
@@ -46,9 +46,10 @@ impl Inner {
     pub(super) fn bind(&self, new: &Appended) -> Result<Bound> {
         let mut locked = self.locked()?;
         let record = record_len(new.envelope.kind, new.envelope.length).unwrap_or(0);
+        let written = growth(new.place.offset(), record);
         let mut totals = Changes::default();
-        totals.add(Field::DiskBytes, record);
-        totals.add(Field::SinceSweep, record.saturating_add(new.object_bytes));
+        totals.add(Field::DiskBytes, written);
+        totals.add(Field::SinceSweep, written.saturating_add(new.object_bytes));
         let bound = self.bind_locked(&mut locked, new, &mut totals);
         // Whatever came of it, the bytes were written; and the slots that were, are in use.
         let counted = locked.index.change(&totals);
@@ -107,7 +108,7 @@ impl Inner {
         if unbound && new.envelope.kind != Kind::Namespace {
             totals.add(Field::Entries, 1);
         }
-        totals.raise(Field::Generation, new.envelope.generation);
+        totals.raise(Field::Generation, sealed(new.envelope.generation));
         totals.add(Field::Puts, 1);
         Ok(Bound::Done {
             rebound: found.live.len(),
@@ -263,7 +264,7 @@ impl Inner {
     /// Syncs a pack outside a flush: of a failed sync the kernel speaks once, so the next flush is
     /// told.
     pub(super) fn sync_or_tell(&self, pack: &Pack) -> io::Result<()> {
-        pack.sync().inspect_err(|_| {
+        pack.sync_mark().inspect_err(|_| {
             let mut pending = self.pending.lock().expect(POISON);
             pending.failed = pending.failed.saturating_add(1);
         })

@@ -22,6 +22,8 @@ impl Inner {
         // to this process.
         locked.index.add(Field::Epoch, 1).map_err(io)?;
         let mut aside = Vec::new();
+        // From here on, whatever comes of it, folders may be new.
+        self.pending.lock().expect(POISON).names = true;
         for folder in [self.files.layout.packs(), self.files.layout.objects()] {
             let to = self.tmp.unused_name(&self.files).map_err(io)?;
             match self.files.fs.rename(&folder, &to) {
@@ -65,7 +67,7 @@ impl Inner {
     /// Makes empty folders and publishes an empty index. The caller holds the lock.
     fn start_over(&self, locked: &Locked<'_>) -> Result<Index> {
         let io = |e| self.error("clear the cache", e);
-        super::create_directories(&self.files)?;
+        self.make_directories()?;
         let new = self.publish(&NewIndex {
             flags: 0,
             totals: Some(&locked.index),

@@ -3,7 +3,7 @@
 
 use super::bind::key_slot;
 use super::counters::Counters;
-use super::envelope::{Envelope, Kind};
+use super::envelope::{Envelope, Kind, growth, record_len};
 use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
@@ -65,6 +65,9 @@ impl Inner {
             self.pending.lock().expect(POISON).failed += 1;
             return Err(e);
         }
+        // The way to content that moved, which others share, outlives a power cut before the place
+        // where it was may not.
+        self.sync_index()?;
         self.unlink_pack(&owned)
     }
 
@@ -115,6 +118,22 @@ impl Inner {
             })
             .map_err(io)?;
         let mut moved = Vec::new();
+        let copied = self.copy_all(pack, (keys, contents), &mut moved);
+        let lost = copied.inspect_err(|_| self.undo_copies(&moved))?;
+        for batch in moved.chunks(BATCH) {
+            self.retire_originals(batch)?;
+        }
+        Ok(lost)
+    }
+
+    /// Copies bindings and contents, and makes the copies durable; `moved` has them also if that
+    /// fails. Tells how many bindings could not be read.
+    fn copy_all(
+        &self,
+        pack: &Arc<Pack>,
+        (keys, contents): (Vec<(Position, Slot)>, Vec<Slot>),
+        moved: &mut Vec<Moved>,
+    ) -> Result<u64> {
         let mut lost = 0;
         for (at, slot) in keys {
             match self.move_binding(pack, at, &slot)? {
@@ -132,10 +151,30 @@ impl Inner {
         // By number of the pack: what was pending may be another thread's flush's by now.
         let packs = moved.iter().filter_map(|m| m.to.as_ref());
         self.sync_moved(&packs.map(|to| (to.number, Arc::clone(to))).collect())?;
-        for batch in moved.chunks(BATCH) {
-            self.retire_originals(batch)?;
-        }
         Ok(lost)
+    }
+
+    /// Unbinds copies again that could not be made durable: they would stand for the originals when
+    /// what is not durable is taken back. Best effort, and counted.
+    fn undo_copies(&self, moved: &[Moved]) {
+        let undo = || -> Result<()> {
+            let io = |e| self.error("unbind copies of moved entries", e);
+            let locked = self.locked()?;
+            for Moved { key, place, to, .. } in moved {
+                let (Some((key, _)), Some(_)) = (key, to) else {
+                    continue;
+                };
+                for copy in self.bindings(&locked.index, key).map_err(io)?.live {
+                    if copy.slot.place == *place {
+                        self.drop_binding(&locked.index, &copy).map_err(io)?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        if undo().is_err() {
+            Counters::add(&self.counters.maintenance_errors, 1);
+        }
     }
 
     /// The pack, claimed: out of this handle's own pool, or by its lock.
@@ -190,8 +229,9 @@ impl Inner {
         let (place, pack) = self.append(envelope, payload, Some(from)).map_err(io)?;
         Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
         let mut locked = self.locked()?;
-        let record = super::envelope::record_len(envelope.kind, envelope.length).unwrap_or(0);
-        locked.index.add(Field::DiskBytes, record).map_err(io)?;
+        let record = record_len(envelope.kind, envelope.length).unwrap_or(0);
+        let written = growth(place.offset(), record);
+        locked.index.add(Field::DiskBytes, written).map_err(io)?;
         let key = locked.index.hash(envelope.key.as_bytes());
         let slots = locked.index.find(SlotKind::Key, key).map_err(io)?;
         let Some((_, slot)) = slots.into_iter().find(|(_, slot)| slot.place == original) else {
@@ -238,12 +278,19 @@ impl Inner {
                 }
             }
             let Some((key, original)) = key else { continue };
-            for (at, slot) in index
+            let slots = index
                 .find(SlotKind::Key, index.hash(key.as_bytes()))
-                .map_err(io)?
-            {
+                .map_err(io)?;
+            let copy = slots.iter().find(|(_, slot)| slot.place == *place);
+            for (at, slot) in &slots {
                 if slot.place != *original {
                     continue;
+                }
+                // A use may have been written to the original's slot alone.
+                if let Some((copy_at, copy)) = copy {
+                    if copy.last_use < slot.last_use {
+                        index.set_last_use(*copy_at, slot.last_use).map_err(io)?;
+                    }
                 }
                 if let Some((pack, envelope, true)) = self.envelope(*original).map_err(io)? {
                     if envelope.key == *key {
@@ -251,7 +298,7 @@ impl Inner {
                         self.pending.lock().expect(POISON).add_pack(&pack);
                     }
                 }
-                index.vacate(at, &slot, false).map_err(io)?;
+                index.vacate(*at, slot, false).map_err(io)?;
             }
         }
         Ok(())
@@ -342,7 +389,7 @@ impl Inner {
             pack.sync().map_err(io)?;
         }
         self.sync_pack_names()?;
-        self.index().sync().map_err(io)
+        self.sync_index()
     }
 
     /// Unlinks a claimed pack unless a slot still points into it.
@@ -383,5 +430,36 @@ impl Inner {
     /// The slot that a binding at `place` should have; for rebuilding.
     pub(super) fn slot_of(index: &Index, envelope: &Envelope, place: Place) -> Slot {
         key_slot(index, envelope, place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::DiskStore;
+    use crate::disk::slot::SlotKind;
+    use crate::{Fingerprint, StoreExt};
+
+    #[test]
+    fn a_use_that_is_written_while_an_entry_moves_goes_with_it() {
+        const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(dir.path()).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store.put_bytes(&KEY, [1; 100]).unwrap();
+        let inner = &store.inner;
+        let index = inner.index();
+        let binding = inner.bindings(&index, &KEY).unwrap().live.remove(0);
+        let place = binding.slot.place;
+        let copy = inner.copy(&binding.envelope, &[1; 100], &binding.pack, (place, place));
+        let copy = copy.unwrap().unwrap();
+        let used = binding.slot.last_use + 1_000_000_000;
+        index.set_last_use(binding.at, used).unwrap();
+        inner.retire_originals(&[copy]).unwrap();
+        let slots = index.find(SlotKind::Key, binding.slot.hash).unwrap();
+        assert_eq!(slots.len(), 1);
+        assert_ne!(slots[0].1.place, place);
+        assert_eq!(slots[0].1.last_use, used);
     }
 }

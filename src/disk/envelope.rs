@@ -169,6 +169,13 @@ pub(super) fn record_len(kind: Kind, length: u64) -> Option<u64> {
         .checked_next_multiple_of(ALIGN)
 }
 
+/// By how many bytes a record of `record` bytes at `offset` made its pack longer: with the first one
+/// comes the header.
+pub(super) fn growth(offset: u64, record: u64) -> u64 {
+    let header = PACK_HEADER as u64;
+    record.saturating_add(if offset == header { header } else { 0 })
+}
+
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);

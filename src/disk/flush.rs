@@ -6,18 +6,20 @@
 
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind};
+use super::header::REBUILDING;
 use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lock::turn;
 use super::object;
 use super::pack::{Pack, is_absent};
 use super::pending::Pending;
-use super::slot::{Slot, SlotKind};
+use super::slot::{Place, Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::sync::Arc;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::io;
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's flush is poisoned: a thread panicked under it";
@@ -65,15 +67,21 @@ impl Inner {
         let mut lost = None;
         let objects: Vec<Digest> = pending.objects.iter().copied().collect();
         for digest in objects {
-            if let Err(e) = self.sync_object(&digest) {
-                lost = Some(e);
+            match self.sync_object(&digest, &mut pending.suspect) {
+                // It could not even be taken back: the next flush has to.
+                Err(e) if pending.suspect.contains(&digest) => return Err(e),
+                Err(e) => lost = Some(e),
+                Ok(()) => {}
             }
             pending.objects.remove(&digest);
         }
         let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
         for pack in &packs {
-            if let Err(e) = self.sync_pack(pack) {
-                lost = Some(e);
+            match self.sync_pack(pack) {
+                // What is in it could not even be taken back: the next flush has to.
+                Err(e) if self.is_referred_to(pack).unwrap_or(true) => return Err(e),
+                Err(e) => lost = Some(e),
+                Ok(()) => {}
             }
         }
         let files = &self.files;
@@ -111,7 +119,7 @@ impl Inner {
             Err(e) if is_absent(&e) => {
                 // In the middle of a clear, or deleted: there are no names to sync.
                 let _locked = self.locked()?;
-                super::create_directories(&self.files)?;
+                self.make_directories()?;
                 self.files.fs.sync_dir(&packs).map_err(io)
             }
             done => done.map_err(io),
@@ -119,19 +127,27 @@ impl Inner {
     }
 
     /// Syncs an object. If that fails it is written anew; if that fails too it is taken back.
-    fn sync_object(&self, digest: &Digest) -> Result<()> {
+    /// While it is neither, it is suspect.
+    fn sync_object(&self, digest: &Digest, suspect: &mut FxHashSet<Digest>) -> Result<()> {
         let action = "sync an artifact; it was taken back";
         let path = self.files.layout.object(digest);
         let io = |e| Error::io("sync an artifact", &path, e);
         let mut failure = Error::new(ErrorKind::WriteFailed, action).with_path(&path);
         for _ in 0..TRIES {
             let mut is_damaged = false;
-            match object::sync(&self.files, digest) {
+            let synced = if suspect.contains(digest) {
+                Err(io::Error::other("an earlier sync failed"))
+            } else {
+                object::sync(&self.files, digest)
+            };
+            match synced {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(e) => {
                     Counters::add(&self.counters.maintenance_errors, 1);
+                    suspect.insert(*digest);
                     if object::rewrite(&self.files, &self.tmp, digest).is_ok() {
+                        suspect.remove(digest);
                         return Ok(());
                     }
                     is_damaged = true;
@@ -154,6 +170,7 @@ impl Inner {
                 SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
             };
             self.take_back(&locked, Some(digest), is_lost)?;
+            suspect.remove(digest);
             // Nothing is bound to it any more; if it stays it is swept.
             object::unlink(&self.files, digest).ok();
             break;
@@ -194,6 +211,10 @@ impl Inner {
     ) -> Result<()> {
         let index = &locked.index;
         let io = |e| self.error("take back what could not be synced", e);
+        if index.has_flag(REBUILDING) {
+            // It does not know every binding: an older one might be left.
+            return Err(io(io::ErrorKind::ResourceBusy.into()));
+        }
         let mut lost = Vec::new();
         index
             .for_each(|at, slot| {
@@ -220,12 +241,21 @@ impl Inner {
     }
 
     /// Syncs a pack. If that fails, or the pack lost its name, what is bound to it is written
-    /// elsewhere; if that fails too it is taken back.
+    /// elsewhere. If that fails too, what was appended since it was opened or last synced is taken
+    /// back (of a pack that lost its name, everything). What stands before that stays, for an earlier
+    /// flush may have promised it; and since it may also be what nobody synced, the pack stays
+    /// pending, so that no later flush says yes before it was written elsewhere.
     fn sync_pack(&self, pack: &Arc<Pack>) -> Result<()> {
         let io = |e| Error::io("sync a pack", self.files.layout.pack(pack.number), e);
         let named = pack.is_named(&self.files).map_err(io)?;
         let failure = match pack.sync() {
-            Ok(()) if named => return Ok(()),
+            Ok(()) if named => {
+                // The one that is appended to may be opened anew.
+                if let Some(other) = self.packs.read().expect(POISON).get(&pack.number) {
+                    other.settle(pack.settled());
+                }
+                return Ok(());
+            }
             Ok(()) => None,
             Err(e) => Some(io(e)),
         };
@@ -243,7 +273,9 @@ impl Inner {
             .expect(POISON)
             .retain(|(owned, _)| owned.pack.number != pack.number);
         match self.move_all(pack) {
-            Ok(0) => Ok(()),
+            // What is dead in it stays dead: its marks are written again, for the failed sync may
+            // have lost them.
+            Ok(0) => pack.bury_again(self.check()).map_err(io),
             Ok(_) => Err(failure.unwrap_or_else(|| {
                 Error::new(
                     ErrorKind::WriteFailed,
@@ -252,8 +284,15 @@ impl Inner {
                 .with_path(self.files.layout.pack(pack.number))
             })),
             Err(e) => {
+                // Of a pack without a name nothing is left to stay.
+                let from = if named { pack.settled() } else { 0 };
+                if named {
+                    self.pending.lock().expect(POISON).add_pack(pack);
+                }
                 let locked = self.locked()?;
-                self.take_back(&locked, None, |slot| slot.place.pack() == pack.number)?;
+                let is_lost =
+                    |slot: &Slot| slot.place.pack() == pack.number && slot.place.offset() >= from;
+                self.take_back(&locked, None, is_lost)?;
                 Err(failure.unwrap_or(e))
             }
         }
@@ -267,22 +306,44 @@ impl Inner {
         Ok(referred)
     }
 
-    fn sync_index(&self) -> Result<()> {
-        if self.index().sync().is_ok() {
+    /// Makes the slots durable, and the name of the file that has them.
+    pub(super) fn sync_index(&self) -> Result<()> {
+        if self.index().sync().is_err() {
+            Counters::add(&self.counters.maintenance_errors, 1);
+            // Pages that failed to reach the disk count as clean now: the table is written anew.
+            let mut locked = self.locked()?;
+            let buckets = locked.index.buckets();
+            self.copy_index(&mut locked, buckets, 0)?;
+        }
+        self.sync_index_name()
+    }
+
+    /// Makes the name of the index durable, if it may not be: else a power cut brings back an
+    /// older table, which knows nothing of what was written to this one.
+    fn sync_index_name(&self) -> Result<()> {
+        let index = self.index();
+        if index.is_named_durably() {
             return Ok(());
         }
-        Counters::add(&self.counters.maintenance_errors, 1);
-        // Pages that failed to reach the disk count as clean now: the table is written anew.
-        let mut locked = self.locked()?;
-        let buckets = locked.index.buckets();
-        self.copy_index(&mut locked, buckets, 0)
+        let base = self.files.layout.base();
+        let io = |e| Error::io("sync the cache directory", base, e);
+        match self.files.fs.sync_dir(base) {
+            Err(e) if is_absent(&e) => {
+                // Deleted: taking the lock makes it anew, with another index.
+                drop(self.locked()?);
+                self.files.fs.sync_dir(base).map_err(io)?;
+            }
+            done => done.map_err(io)?,
+        }
+        index.named_durably();
+        Ok(())
     }
 
     /// Marks bindings dead that newer, now durable ones replaced.
     pub(super) fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
         let io = |e| self.error("retire a replaced entry", e);
         // The newest binding may be another process's, which nobody has synced yet.
-        let mut newest: FxHashMap<Fingerprint, u64> = FxHashMap::default();
+        let mut newest: FxHashMap<Fingerprint, (u64, Place)> = FxHashMap::default();
         let index = self.index();
         for key in &pending.rebound {
             let Some(binding) = self.bindings(&index, key).map_err(io)?.live.pop() else {
@@ -293,7 +354,7 @@ impl Inner {
             let digest = &binding.envelope.digest;
             match binding.envelope.kind {
                 Kind::Object => {
-                    self.sync_object(digest)?;
+                    self.sync_object(digest, &mut pending.suspect)?;
                 }
                 Kind::Shared => {
                     let Some(content) = self.content(&index, digest).map_err(io)? else {
@@ -303,14 +364,18 @@ impl Inner {
                 }
                 Kind::Inline | Kind::Namespace => {}
             }
-            newest.insert(*key, binding.envelope.generation);
+            newest.insert(*key, (binding.envelope.generation, binding.slot.place));
         }
         self.sync_pack_names()?;
         self.sync_index()?;
-        for (key, generation) in &newest {
+        for (key, newest) in &newest {
             let locked = self.locked()?;
-            for binding in self.bindings(&locked.index, key).map_err(io)?.live {
-                if binding.envelope.generation < *generation {
+            let live = self.bindings(&locked.index, key).map_err(io)?.live;
+            for binding in &live {
+                let older = (binding.envelope.generation, binding.slot.place) < *newest;
+                // Of copies the one that was made durable stays, unless it moved meanwhile.
+                let is_copy = binding.envelope.generation == newest.0;
+                if older && (!is_copy || live.iter().any(|b| b.slot.place == newest.1)) {
                     binding
                         .pack
                         .mark_dead(binding.slot.place.offset())
@@ -328,5 +393,62 @@ impl Inner {
         // power cut must not find an older binding than the one that was flushed.
         let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
         packs.iter().try_for_each(|pack| self.sync_pack(pack))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::DiskStore;
+    use crate::fingerprint::Fingerprint;
+    use crate::store::Store;
+    use crate::sys::fault::{Call, Fault, FaultFs, Plan, When};
+    use std::sync::Arc;
+
+    fn key(name: &str) -> Fingerprint {
+        Fingerprint::builder("flush").field("name", name).finish()
+    }
+
+    #[test]
+    fn a_failed_sync_takes_back_nothing_that_an_earlier_flush_made_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plan = Arc::new(Plan::default());
+        let open = || {
+            let fs = Arc::new(FaultFs::real(&plan));
+            let store = DiskStore::builder().open_with(root.clone(), fs).unwrap();
+            while store.is_rebuilding() {
+                std::thread::yield_now();
+            }
+            store
+        };
+        let put = |store: &DiskStore, name: &str| {
+            // Equal bytes of two keys are stored once.
+            let bytes = vec![1; if name == "since" { 99 } else { 100 }];
+            let _ = store.put(&key(name), bytes.into()).unwrap();
+        };
+        let has = |store: &DiskStore, name: &str| store.get(&key(name)).unwrap().is_some();
+        let store = open();
+        put(&store, "by another handle");
+        store.flush().unwrap();
+        drop(store);
+        let store = open();
+        put(&store, "by this one");
+        store.flush().unwrap();
+        put(&store, "since");
+        plan.start(Fault {
+            when: When::From(1),
+            errno: 5,
+            calls: Call::Sync as u32,
+            short: false,
+        });
+        assert!(store.flush().is_err(), "no sync worked");
+        assert!(store.flush().is_err(), "nor did the next");
+        assert!(plan.stop() > 0);
+        store.flush().unwrap();
+        for store in [store, open()] {
+            assert!(has(&store, "by another handle"));
+            assert!(has(&store, "by this one"));
+            assert!(!has(&store, "since"), "it was never durable");
+        }
     }
 }

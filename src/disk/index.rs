@@ -4,12 +4,14 @@
 //! writes it, by `pwrite`. Every method that writes says so.
 
 use super::envelope::KeyId;
-use super::header::{self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT};
-use super::pack::random_bytes;
+use super::header::{
+    self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT, sealed, unsealed,
+};
+use super::pack::{random_bytes, sync_once};
 use super::private::Private;
 use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, HeapTable, Position};
-use crate::sync::{Arc, IndexWord, Ordering};
+use crate::sync::{Arc, AtomicBool, IndexWord, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Meta, RawFile};
 use std::io;
@@ -36,6 +38,10 @@ pub(super) struct Index {
     /// The key whose slots this handle looks for.
     key_id: KeyId,
     words: Words,
+    /// Whether a sync of the folder has made its name durable.
+    named: AtomicBool,
+    /// A sync failed: see [`Pack::sync`](super::pack::Pack::sync).
+    failed: AtomicBool,
 }
 
 /// Whose index it is.
@@ -143,6 +149,8 @@ impl Index {
             constants,
             key_id,
             words: map.map_or(Words::File, Words::Mapped),
+            named: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         }))
     }
 
@@ -158,6 +166,8 @@ impl Index {
             constants,
             key_id,
             words: Words::Heap(header, Arc::new(table.into_words())),
+            named: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -179,6 +189,8 @@ impl Index {
             constants: self.constants,
             key_id: self.key_id,
             words: Words::Heap(Arc::clone(header), Arc::clone(table)),
+            named: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         })
     }
 
@@ -250,8 +262,20 @@ impl Index {
         }
     }
 
+    /// Makes what was written durable. Once that failed it fails for ever: the table has to be
+    /// written anew.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file()?.sync()
+        sync_once(self.file()?, &self.failed)
+    }
+
+    /// Whether its name was made durable since this handle has it.
+    pub(super) fn is_named_durably(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
+
+    /// Tells that the folder was synced after the file got its name.
+    pub(super) fn named_durably(&self) {
+        self.named.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn hash(&self, name: &[u8; 32]) -> SlotHash {
@@ -279,6 +303,16 @@ impl Index {
             Ok(()) => u64::from_ne_bytes(bytes),
             Err(_) => 0,
         }
+    }
+
+    /// Not below any generation given out, as far as the header is to be believed.
+    pub(super) fn generation(&self) -> u64 {
+        unsealed(self.field(Field::Generation))
+    }
+
+    /// Writes: no generation up to this one is given out any more. The caller holds the lock.
+    pub(super) fn set_generation(&self, generation: u64) -> io::Result<()> {
+        self.set_field(Field::Generation, sealed(generation))
     }
 
     /// What has changed when a slot for a key was written and an older one of it is emptied: a

@@ -153,8 +153,12 @@ fn take(
             } else {
                 fs.stat(&layout.lock_file())
             };
-            if named.is_ok_and(|named| lock.meta.same_file(&named)) {
-                return Ok(lock);
+            match named {
+                Ok(named) if lock.meta.same_file(&named) => return Ok(lock),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                // Asking again until the time is up would help nobody.
+                Err(e) => return Err(io(e)),
             }
             lock = open(fs, layout).map_err(io)?;
         }

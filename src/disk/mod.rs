@@ -68,6 +68,8 @@ mod table;
 #[cfg(not(miri))]
 mod tests;
 mod tmp;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod trial;
 mod verification;
 mod verified;
 mod walk;

@@ -11,7 +11,7 @@ use super::layout::{Layout, PackNumber};
 use super::slot::Place;
 use super::verified::Places;
 use crate::digest::Digest;
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileSystem, Meta, RawFile};
 use std::io;
@@ -32,6 +32,11 @@ pub(super) struct Pack {
     seen: AtomicU64,
     /// Where payloads were verified through this handle.
     pub(super) verified: Places,
+    /// A sync failed: the kernel may have given pages up, of which a later sync says nothing.
+    failed: AtomicBool,
+    /// What stands below this length was there when the pack was opened, or was synced since: no
+    /// failed sync takes it back.
+    settled: AtomicU64,
 }
 
 /// What the files of a directory are opened with.
@@ -125,6 +130,8 @@ impl Pack {
             map,
             seen: AtomicU64::new(len),
             verified: Places::default(),
+            failed: AtomicBool::new(false),
+            settled: AtomicU64::new(len),
         })))
     }
 
@@ -155,7 +162,7 @@ impl Pack {
     }
 
     /// Fills `buf` from `offset`; the range was seen to be inside the file.
-    fn copy(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    pub(super) fn copy(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         if let Some(map) = &self.map {
             let at = usize::try_from(offset).unwrap_or(usize::MAX);
             if map.copy_to(at, buf).is_some() {
@@ -206,16 +213,6 @@ impl Pack {
         } else {
             self.hint(offset)
         }
-    }
-
-    /// Whether an envelope may start at `offset`: four bytes are read instead of 128.
-    pub(super) fn may_start(&self, offset: u64) -> io::Result<bool> {
-        let mut bytes = [0; 4];
-        if !self.reaches(offset.saturating_add(SIZE as u64))? {
-            return Ok(false);
-        }
-        self.copy(offset, &mut bytes)?;
-        Ok(envelope::may_start(&bytes))
     }
 
     /// A copy of the payload of the envelope at `offset`; with a digest, `None` unless that is its.
@@ -276,8 +273,56 @@ impl Pack {
         self.file.write_at(&LIVE, offset + LIFE_WORD)
     }
 
+    /// Makes what was written durable. Once that failed it fails for ever: what is in the pack has
+    /// to be written elsewhere.
     pub(super) fn sync(&self) -> io::Result<()> {
+        // Before the sync: what is appended meanwhile may not be covered. It only serves to know
+        // what stays when a later one fails.
+        let len = self.len();
+        sync_once(&*self.file, &self.failed)?;
+        if let Ok(len) = len {
+            self.settle(len);
+        }
+        Ok(())
+    }
+
+    /// Whether a sync failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Makes a mark durable that was just written, whatever happened to the pack before.
+    pub(super) fn sync_mark(&self) -> io::Result<()> {
+        self.file
+            .sync()
+            .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+    }
+
+    /// After a failed sync, when everything in the pack is bound elsewhere: writes the marks of
+    /// dead bindings once more and makes these durable.
+    pub(super) fn bury_again(&self, check: &CheckKey) -> io::Result<()> {
+        if !self.has_failed() {
+            return Ok(());
+        }
+        let mut dead = Vec::new();
+        self.walk(check, |offset, _, live| {
+            if !live {
+                dead.push(offset);
+            }
+        })?;
+        dead.into_iter()
+            .try_for_each(|offset| self.mark_dead(offset))?;
         self.file.sync()
+    }
+
+    /// Tells that a sync through another handle of the file has reached this far.
+    pub(super) fn settle(&self, len: u64) {
+        self.settled.fetch_max(len, Ordering::Relaxed);
+    }
+
+    /// Records from here on may be ones that no sync has reached yet.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
     }
 
     /// Whether the payload of the envelope at `offset` has the digest; nothing is allocated.
@@ -298,6 +343,15 @@ impl Pack {
         }
         Ok(hasher.finalize().as_bytes() == digest.as_bytes())
     }
+}
+
+/// Syncs a file unless that failed before.
+pub(super) fn sync_once(file: &dyn RawFile, failed: &AtomicBool) -> io::Result<()> {
+    if failed.load(Ordering::Relaxed) {
+        return Err(io::Error::other("an earlier sync failed"));
+    }
+    file.sync()
+        .inspect_err(|_| failed.store(true, Ordering::Relaxed))
 }
 
 /// Whether an error of `open` or `stat` means that there is no such file of ours: missing, or

@@ -12,6 +12,9 @@ pub(super) struct Pending {
     /// Packs with appends, life words or adopted bindings that were not synced.
     pub(super) packs: FxHashMap<PackNumber, Arc<Pack>>,
     pub(super) objects: FxHashSet<Digest>,
+    /// Objects of which a sync failed: they are written anew or taken back, whatever a later sync
+    /// says.
+    pub(super) suspect: FxHashSet<Digest>,
     /// Keys whose older bindings go once the newest one is durable.
     pub(super) rebound: FxHashSet<Fingerprint>,
     /// Whether slots of the index were written.
@@ -42,6 +45,7 @@ impl Pending {
     pub(super) fn merge(&mut self, other: Self) {
         self.packs.extend(other.packs);
         self.objects.extend(other.objects);
+        self.suspect.extend(other.suspect);
         self.rebound.extend(other.rebound);
         self.index |= other.index;
         self.names |= other.names;

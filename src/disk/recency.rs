@@ -9,6 +9,7 @@ use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lock::turn;
 use super::lookup::Binding;
+use super::rebuild::raise_generation;
 use super::slot::{SlotHash, SlotKind};
 use super::table::Position;
 use crate::error::{Error, ErrorKind, Result};
@@ -192,11 +193,13 @@ impl Inner {
         let io = |e| self.error("write when entries were last used", e);
         for batch in keys.chunks(BATCH) {
             let locked = self.locked()?;
+            let mut tick = 0;
             for key in batch {
                 let hash = locked.index.hash(key.as_bytes());
-                let tick = self.next_generation(&locked.index);
+                tick = self.next_generation(&locked.index);
                 refresh(&locked.index, hash, tick).map_err(io)?;
             }
+            raise_generation(&locked.index, tick).map_err(io)?;
             self.add_to_life(&locked.index).map_err(io)?;
         }
         Ok(())
@@ -205,6 +208,10 @@ impl Inner {
 
 fn write_batch(locked: &Locked<'_>, batch: &[(SlotHash, (Position, u64))]) -> io::Result<()> {
     let index = &locked.index;
+    // What is marked from now on is above these uses, in every process: ticks may run ahead of the
+    // clock, and then only the header tells.
+    let newest = batch.iter().map(|(_, (_, tick))| *tick).max();
+    raise_generation(index, newest.unwrap_or(0))?;
     for (hash, (at, tick)) in batch {
         // Most often the slot is where it was. Else the table was grown, or the binding moved.
         let slot = if at.bucket < index.buckets() {
@@ -279,6 +286,54 @@ mod tests {
         assert_eq!(lost(&store), 0);
         store.flush().unwrap();
         assert!(store.info(&KEY).unwrap().unwrap().last_used > before);
+    }
+
+    #[test]
+    fn uses_that_cannot_be_written_are_given_back_and_nobody_hangs() {
+        use crate::sys::fault::{FaultFs, Plan};
+        use std::sync::Arc;
+
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plan = Arc::new(Plan::default());
+        let fs = Arc::new(FaultFs::real(&plan));
+        let store = DiskStore::builder().open_with(root, fs).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store.put_bytes(&KEY, [1]).unwrap();
+        store.janitor.stop();
+        store.inner.write_touches().unwrap();
+        store.get(&KEY).unwrap().unwrap();
+        plan.fail(1, true, 5);
+        assert!(store.inner.write_touches().is_err());
+        assert!(store.inner.has_touches(), "they were given back");
+        plan.stop();
+        store.inner.write_touches().unwrap();
+        assert!(!store.inner.has_touches());
+    }
+
+    #[test]
+    fn a_mark_is_above_every_use_that_was_written_before_by_whomever() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = patient(dir.path());
+        let ahead = crate::store::now() + 60_000_000_000;
+        let locked = store.inner.locked().unwrap();
+        locked.index.set_generation(ahead).unwrap();
+        drop(locked);
+        for _ in 0..5 {
+            store.get(&KEY).unwrap().unwrap();
+        }
+        store.inner.write_touches().unwrap();
+        let other = DiskStore::open(dir.path()).unwrap();
+        let mark = other.mark().unwrap();
+        let used = store.info(&KEY).unwrap().unwrap().last_used;
+        assert!(crate::store::nanos(used) > ahead, "ticks run ahead");
+        assert!(mark.0 > crate::store::nanos(used));
+        other.touch(&[KEY]).unwrap();
+        let mark = store.mark().unwrap();
+        let used = store.info(&KEY).unwrap().unwrap().last_used;
+        assert!(mark.0 > crate::store::nanos(used));
     }
 
     #[test]

@@ -4,6 +4,11 @@ use super::envelope::{self, ALIGN, CheckKey, Envelope, MAX_PACK, PACK_HEADER, SI
 use super::pack::Pack;
 use std::io;
 
+/// A place where a record may start, in bytes.
+const ALIGN_BYTES: usize = 64;
+/// So much of a pack is looked through at a time.
+const CHUNK: usize = 4096;
+
 /// A record of a pack.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
@@ -25,24 +30,38 @@ impl Pack {
         check: &CheckKey,
         each: impl FnMut(u64, Envelope, bool),
     ) -> io::Result<()> {
-        self.walk_by(&|offset| self.envelope(check, offset), each)
+        self.walk_by((&|offset| self.envelope(check, offset), false), each)
     }
 
-    /// The same of a pack under another key: every [hint](Self::hint).
+    /// The same of a pack under another key: every [hint](Self::hint), but for those in what looks
+    /// like a payload: nobody could tell them from a record there.
     pub(super) fn walk_hints(&self, each: impl FnMut(u64, Envelope, bool)) -> io::Result<()> {
-        self.walk_by(&|offset| self.hint(offset), each)
+        self.walk_by((&|offset| self.hint(offset), true), each)
     }
 
-    fn walk_by(&self, read: Read<'_>, mut each: impl FnMut(u64, Envelope, bool)) -> io::Result<()> {
+    fn walk_by(
+        &self,
+        (read, skips): (Read<'_>, bool),
+        mut each: impl FnMut(u64, Envelope, bool),
+    ) -> io::Result<()> {
         let (mut from, len) = (0, self.len()?);
         while let Some(record) = self.next_by(read, from, len)? {
-            each(record.offset, record.envelope, record.live);
+            let Record { envelope, .. } = record;
+            each(record.offset, envelope, record.live);
             from = record.next;
+            if skips {
+                let whole = envelope::record_len(envelope.kind, envelope.length).unwrap_or(ALIGN);
+                from = record.offset.saturating_add(whole);
+            }
         }
         Ok(())
     }
 
     /// The first record at or after `from` in the first `len` bytes; as [`walk`](Self::walk) finds it.
+    ///
+    /// Looks at every place where one may be, also behind an envelope that says how long it is: of
+    /// an append that was torn the envelope may be whole, and others were appended where its
+    /// payload would have been.
     pub(super) fn next_record(
         &self,
         check: &CheckKey,
@@ -54,34 +73,36 @@ impl Pack {
 
     fn next_by(&self, read: Read<'_>, from: u64, len: u64) -> io::Result<Option<Record>> {
         let len = len.min(MAX_PACK);
-        let mut offset = from.max(PACK_HEADER as u64);
-        while offset + SIZE as u64 <= len {
-            let found = if self.may_start(offset)? {
-                read(offset)?
-            } else {
-                None
-            };
-            let Some((envelope, live)) = found else {
-                offset += ALIGN;
-                continue;
-            };
-            let next =
-                offset + envelope::record_len(envelope.kind, envelope.length).unwrap_or(ALIGN);
-            // The padding of the last record may be missing, its payload may not.
-            let payload = if envelope.kind.carries_payload() {
-                envelope.length
-            } else {
-                0
-            };
-            if offset + SIZE as u64 + payload <= len {
-                return Ok(Some(Record {
-                    offset,
-                    envelope,
-                    live,
-                    next,
-                }));
+        let mut base = from.max(PACK_HEADER as u64);
+        let mut chunk = [0; CHUNK];
+        while base.saturating_add(SIZE as u64) <= len {
+            let part = usize::try_from(len - base).unwrap_or(CHUNK).min(CHUNK);
+            self.copy(base, &mut chunk[..part])?;
+            for (i, place) in chunk[..part].chunks(ALIGN_BYTES).enumerate() {
+                let offset = base + i as u64 * ALIGN;
+                if !envelope::may_start(place) {
+                    continue;
+                }
+                let Some((envelope, live)) = read(offset)? else {
+                    continue;
+                };
+                // The padding of the last record may be missing, its payload may not.
+                let payload = if envelope.kind.carries_payload() {
+                    envelope.length
+                } else {
+                    0
+                };
+                let end = (offset + SIZE as u64).saturating_add(payload);
+                if end <= len {
+                    return Ok(Some(Record {
+                        offset,
+                        envelope,
+                        live,
+                        next: offset + ALIGN,
+                    }));
+                }
             }
-            offset = next;
+            base += CHUNK as u64;
         }
         Ok(None)
     }

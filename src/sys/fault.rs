@@ -1,68 +1,170 @@
-//! A file system that fails: the real one, but for the calls that a test chooses.
+//! A file system that fails: another one, but for the calls that a test chooses.
 
 use super::mapping::{ObjectMap, SharedMap};
-use super::real::RealFs;
 use super::{Access, FileSystem, Meta, RawFile};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Which calls fail, shared by the file system and all its files.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
-    calls: AtomicU64,
-    /// The first call that fails; 0 for none.
-    from: AtomicU64,
-    /// Whether later ones fail as well.
-    lasting: AtomicBool,
-    /// Whether only syncs are counted.
-    syncs_only: AtomicBool,
+/// What a call is for; the number is its bit in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Open = 1,
+    /// `stat`, `fstat` and the names in a folder.
+    Look = 2,
+    Read = 4,
+    Write = 8,
+    /// Of a file or a folder.
+    Sync = 16,
+    /// Making and removing folders and files.
+    Make = 32,
+    Rename = 64,
+    Lock = 128,
+    Map = 256,
+}
+
+/// Any call.
+pub(crate) const ANY: u32 = 511;
+
+/// Which of the chosen calls fail; the first is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Once(u64),
+    From(u64),
+    Every(u64),
+}
+
+/// What fails, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) when: When,
     /// A raw operating system error.
-    errno: AtomicU64,
-    /// Whether a failing write has written a part.
-    torn: AtomicBool,
+    pub(crate) errno: i32,
+    /// A set of [`Call`]s.
+    pub(crate) calls: u32,
+    /// Whether a failing write has written a part, and every read and write transfers only a
+    /// part of what it is asked for.
+    pub(crate) short: bool,
+}
+
+/// The fault in force, shared by the file system and all its files.
+#[derive(Debug, Default)]
+pub(crate) struct Plan(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    fault: Option<Fault>,
+    calls: u64,
+    failed: u64,
+    /// A write was cut short: its rest fails.
+    torn: bool,
 }
 
 impl Plan {
-    /// From the `n`-th call on (1 is the next one), `errno`; once, or lastingly.
+    /// Counts from now on.
+    pub(crate) fn start(&self, fault: Fault) {
+        *self.state() = State {
+            fault: Some(fault),
+            ..State::default()
+        };
+    }
+
+    /// From the `n`-th call on (1 is the next one), any of them fails with `errno`; once, or
+    /// lastingly.
     pub(crate) fn fail(&self, n: u64, lasting: bool, errno: i32) {
-        self.calls.store(0, Ordering::SeqCst);
-        self.lasting.store(lasting, Ordering::SeqCst);
-        self.errno
-            .store(u64::from(errno.unsigned_abs()), Ordering::SeqCst);
-        self.torn.store(n % 2 == 0, Ordering::SeqCst);
-        self.from.store(n, Ordering::SeqCst);
+        self.start(Fault {
+            when: if lasting {
+                When::From(n)
+            } else {
+                When::Once(n)
+            },
+            errno,
+            calls: ANY,
+            short: n % 2 == 0,
+        });
     }
 
-    pub(crate) fn only_syncs(&self, only: bool) {
-        self.syncs_only.store(only, Ordering::SeqCst);
+    /// Nothing fails any more; tells how many calls did.
+    pub(crate) fn stop(&self) -> u64 {
+        std::mem::take(&mut *self.state()).failed
     }
 
-    /// Nothing fails any more; tells whether anything did.
-    pub(crate) fn stop(&self) -> bool {
-        let from = self.from.swap(0, Ordering::SeqCst);
-        from != 0 && self.calls.load(Ordering::SeqCst) >= from
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0
+            .lock()
+            .expect("the lock of a plan of faults is poisoned")
     }
 
-    fn step(&self, is_sync: bool) -> io::Result<()> {
-        let from = self.from.load(Ordering::SeqCst);
-        if from == 0 || (self.syncs_only.load(Ordering::SeqCst) && !is_sync) {
+    fn step(&self, call: Call) -> io::Result<()> {
+        self.state().step(call)
+    }
+
+    /// How many bytes of `len` are read.
+    fn read(&self, len: usize) -> io::Result<usize> {
+        let mut state = self.state();
+        state.step(Call::Read)?;
+        Ok(state.part(len))
+    }
+
+    /// How many bytes of `len` are written.
+    fn write(&self, len: usize) -> io::Result<usize> {
+        let mut state = self.state();
+        if std::mem::take(&mut state.torn) {
+            return Err(state.error());
+        }
+        let is_short = state.fault.is_some_and(|fault| fault.short);
+        match state.step(Call::Write) {
+            Err(_) if is_short && len > 1 => {
+                state.torn = true;
+                Ok(len / 2)
+            }
+            Err(e) => Err(e),
+            Ok(()) => Ok(state.part(len)),
+        }
+    }
+}
+
+impl State {
+    fn step(&mut self, call: Call) -> io::Result<()> {
+        let Some(fault) = self.fault else {
+            return Ok(());
+        };
+        if fault.calls & call as u32 == 0 {
             return Ok(());
         }
-        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        if call == from || (call > from && self.lasting.load(Ordering::SeqCst)) {
-            let errno = i32::try_from(self.errno.load(Ordering::SeqCst)).unwrap();
-            return Err(io::Error::from_raw_os_error(errno));
+        self.calls += 1;
+        let fails = match fault.when {
+            When::Once(n) => self.calls == n,
+            When::From(n) => self.calls >= n,
+            When::Every(n) => self.calls % n == 0,
+        };
+        if fails {
+            self.failed += 1;
+            return Err(self.error());
         }
         Ok(())
+    }
+
+    fn error(&self) -> io::Error {
+        io::Error::from_raw_os_error(self.fault.map_or(5, |fault| fault.errno))
+    }
+
+    fn part(&self, len: usize) -> usize {
+        if self.fault.is_some_and(|fault| fault.short) {
+            len.div_ceil(2)
+        } else {
+            len
+        }
     }
 }
 
 /// The file system.
 #[derive(Debug)]
-pub(crate) struct FaultFs(pub(crate) Arc<Plan>);
+pub(crate) struct FaultFs {
+    plan: Arc<Plan>,
+    inner: Arc<dyn FileSystem>,
+}
 
 #[derive(Debug)]
 struct FaultFile {
@@ -72,32 +174,27 @@ struct FaultFile {
 
 impl RawFile for FaultFile {
     fn meta(&self) -> io::Result<Meta> {
-        self.plan.step(false)?;
+        self.plan.step(Call::Look)?;
         self.file.meta()
     }
     fn stat_below(&self, name: &OsStr) -> io::Result<Meta> {
-        self.plan.step(false)?;
+        self.plan.step(Call::Look)?;
         self.file.stat_below(name)
     }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.plan.step(false)?;
-        self.file.read_at(buf, offset)
+    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let len = self.plan.read(buf.len())?;
+        self.file.read_some(&mut buf[..len], offset)
     }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        if let Err(e) = self.plan.step(false) {
-            if self.plan.torn.load(Ordering::SeqCst) {
-                self.file.write_at(&buf[..buf.len() / 2], offset)?;
-            }
-            return Err(e);
-        }
-        self.file.write_at(buf, offset)
+    fn write_some(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let len = self.plan.write(buf.len())?;
+        self.file.write_some(&buf[..len], offset)
     }
     fn sync(&self) -> io::Result<()> {
-        self.plan.step(true)?;
+        self.plan.step(Call::Sync)?;
         self.file.sync()
     }
     fn try_lock(&self) -> io::Result<bool> {
-        self.plan.step(false)?;
+        self.plan.step(Call::Lock)?;
         self.file.try_lock()
     }
     fn unlock(&self) -> io::Result<()> {
@@ -105,65 +202,71 @@ impl RawFile for FaultFile {
         self.file.unlock()
     }
     fn map_shared(&self, len: usize) -> io::Result<SharedMap> {
-        self.plan.step(false)?;
+        self.plan.step(Call::Map)?;
         self.file.map_shared(len)
     }
     fn map_object(&self, len: usize) -> io::Result<ObjectMap> {
-        self.plan.step(false)?;
+        self.plan.step(Call::Map)?;
         self.file.map_object(len)
     }
 }
 
 impl FaultFs {
+    /// Files of the operating system, but for what the plan says.
+    pub(crate) fn real(plan: &Arc<Plan>) -> Self {
+        Self::new(plan, Arc::new(super::real::RealFs::UNCHECKED))
+    }
+
+    pub(crate) fn new(plan: &Arc<Plan>, inner: Arc<dyn FileSystem>) -> Self {
+        let plan = Arc::clone(plan);
+        Self { plan, inner }
+    }
+
     fn wrap(&self, file: Arc<dyn RawFile>) -> Arc<dyn RawFile> {
-        Arc::new(FaultFile {
-            file,
-            plan: Arc::clone(&self.0),
-        })
+        let plan = Arc::clone(&self.plan);
+        Arc::new(FaultFile { file, plan })
     }
 }
 
 impl FileSystem for FaultFs {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn RawFile>> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED
-            .open(path, access)
-            .map(|file| self.wrap(file))
+        self.plan.step(Call::Open)?;
+        self.inner.open(path, access).map(|file| self.wrap(file))
     }
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn RawFile>> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED.open_dir(path).map(|file| self.wrap(file))
+        self.plan.step(Call::Open)?;
+        self.inner.open_dir(path).map(|file| self.wrap(file))
     }
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED.create_dir(path)
+        self.plan.step(Call::Make)?;
+        self.inner.create_dir(path)
     }
     fn stat(&self, path: &Path) -> io::Result<Meta> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED.stat(path)
+        self.plan.step(Call::Look)?;
+        self.inner.stat(path)
     }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED.read_dir(path)
+        self.plan.step(Call::Look)?;
+        self.inner.read_dir(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED.rename(from, to)
+        self.plan.step(Call::Rename)?;
+        self.inner.rename(from, to)
     }
     fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<bool> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED.rename_no_replace(from, to)
+        self.plan.step(Call::Rename)?;
+        self.inner.rename_no_replace(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED.remove_file(path)
+        self.plan.step(Call::Make)?;
+        self.inner.remove_file(path)
     }
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
-        self.0.step(false)?;
-        RealFs::UNCHECKED.remove_tree(path)
+        self.plan.step(Call::Make)?;
+        self.inner.remove_tree(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.step(true)?;
-        RealFs::UNCHECKED.sync_dir(path)
+        self.plan.step(Call::Sync)?;
+        self.inner.sync_dir(path)
     }
 }

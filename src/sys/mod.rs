@@ -4,7 +4,9 @@
 //! implementation is [`real::RealFs`]; tests put failing ones in its place. Paths are absolute and
 //! lie below the cache's canonical root; no implementation follows a symlink anywhere in them.
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+pub(crate) mod crash;
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fault;
 pub(crate) mod mapping;
 pub(crate) mod real;

@@ -28,7 +28,7 @@ pub(crate) struct RealFs {
 
 impl RealFs {
     /// Whatever is there is used, and everything may be done.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) const UNCHECKED: Self = Self::new(Trust::Anyone);
 
     /// Files and folders of those in `trust`.
@@ -103,41 +103,23 @@ impl RawFile for RealFile {
     }
 
     #[cfg(unix)]
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.0, buf, offset)
+    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.0, buf, offset)
     }
 
     #[cfg(windows)]
-    fn read_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
-        use std::os::windows::fs::FileExt as _;
-        while !buf.is_empty() {
-            let n = self.0.seek_read(buf, offset)?;
-            if n == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            buf = &mut buf[n..];
-            offset += n as u64;
-        }
-        Ok(())
+    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(&self.0, buf, offset)
     }
 
     #[cfg(unix)]
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(&self.0, buf, offset)
+    fn write_some(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(&self.0, buf, offset)
     }
 
     #[cfg(windows)]
-    fn write_at(&self, mut buf: &[u8], mut offset: u64) -> io::Result<()> {
-        use std::os::windows::fs::FileExt as _;
-        while !buf.is_empty() {
-            let n = self.0.seek_write(buf, offset)?;
-            if n == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            buf = &buf[n..];
-            offset += n as u64;
-        }
-        Ok(())
+    fn write_some(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(&self.0, buf, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -67,10 +67,10 @@ pub(crate) trait RawFile: Debug + Send + Sync {
     fn meta(&self) -> io::Result<Meta>;
     /// In an open directory: what [`FileSystem::stat`] would say of a name in it. Unix only.
     fn stat_below(&self, name: &OsStr) -> io::Result<Meta>;
-    /// Reads all of `buf`; `UnexpectedEof` if the file is shorter.
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Writes all of `buf`; on failure a part of it may be there.
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Reads a part of `buf`, from its begin, and tells how much; zero only at the end of the file.
+    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes a part of `buf`, from its begin, and tells how much.
+    fn write_some(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
     /// Makes the content (and the length) durable.
     fn sync(&self) -> io::Result<()>;
     /// Takes the exclusive advisory lock if nobody has it; never waits.
@@ -78,6 +78,45 @@ pub(crate) trait RawFile: Debug + Send + Sync {
     fn unlock(&self) -> io::Result<()>;
     fn map_shared(&self, len: usize) -> io::Result<SharedMap>;
     fn map_object(&self, len: usize) -> io::Result<ObjectMap>;
+}
+
+/// A read or write is interrupted this often in a row before it fails: nothing is repeated for ever.
+const INTERRUPTIONS: usize = 1000;
+
+impl dyn RawFile + '_ {
+    /// Reads all of `buf`; `UnexpectedEof` if the file is shorter.
+    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        transfer(buf.len(), io::ErrorKind::UnexpectedEof, |done| {
+            self.read_some(&mut buf[done..], offset.saturating_add(done as u64))
+        })
+    }
+
+    /// Writes all of `buf`; on failure a part of it may be there.
+    pub(crate) fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        transfer(buf.len(), io::ErrorKind::WriteZero, |done| {
+            self.write_some(&buf[done..], offset.saturating_add(done as u64))
+        })
+    }
+}
+
+/// Calls `some` with what is done until `len` bytes are; `end` is the error where it does nothing.
+fn transfer(
+    len: usize,
+    end: io::ErrorKind,
+    mut some: impl FnMut(usize) -> io::Result<usize>,
+) -> io::Result<()> {
+    let (mut done, mut interruptions) = (0, 0);
+    while done < len {
+        match some(done) {
+            Ok(0) => return Err(end.into()),
+            Ok(n) => (done, interruptions) = (done.saturating_add(n), 0),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted && interruptions < INTERRUPTIONS => {
+                interruptions += 1;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// The file system below one root.

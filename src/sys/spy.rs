@@ -36,12 +36,12 @@ impl RawFile for SpyFile {
     fn stat_below(&self, name: &OsStr) -> io::Result<Meta> {
         self.0.stat_below(name)
     }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_at(buf, offset)
+    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_some(buf, offset)
     }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+    fn write_some(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         self.note("write");
-        self.0.write_at(buf, offset)
+        self.0.write_some(buf, offset)
     }
     fn sync(&self) -> io::Result<()> {
         self.note("sync");

@@ -350,6 +350,10 @@ impl Queue {
     /// Lets the writer write the noted hits after `interval`.
     pub(super) fn touch_after(&self, interval: Duration) {
         drop(self.update(|state| {
+            // At the end hints are told once: a lower tier that refuses them is not asked for ever.
+            if state.closing {
+                return;
+            }
             let due = || Instant::now() + interval;
             state.touch.due.get_or_insert_with(due);
             state.wake_writer = true;

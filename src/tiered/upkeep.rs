@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::store::{Entry, Store};
 
+/// An entry is loaded so often where its stripe changes meanwhile.
+const TRIES: usize = 8;
+
 impl<U: Store, L: Store + 'static> Tiered<U, L> {
     /// Refreshes below everything that the upper tier served until now; a hit from now on is told
     /// anew. Gives the number of hits that could not be noted, for want of room.
@@ -52,24 +55,28 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
     }
 
     /// Hands an entry that `load` finds in the lower tier to `place`, by the rules of a promotion:
-    /// unless something newer is unwritten, and unless the key changed meanwhile. Never waits.
+    /// unless something newer is unwritten, and unless the key changes all the while. Never waits.
     pub(crate) fn bring_up<T>(
         &self,
         key: &Fingerprint,
-        load: impl FnOnce(&L) -> Result<Option<Entry>>,
+        mut load: impl FnMut(&L) -> Result<Option<Entry>>,
         place: impl FnOnce(&U, Entry) -> T,
     ) -> Result<Option<T>> {
         let fold = fold(key);
-        let version = self.stripes.version(fold);
-        if !matches!(self.shared.queue.get(key), Lookup::Clean) {
-            return Ok(None);
+        for _ in 0..TRIES {
+            let version = self.stripes.version(fold);
+            if !matches!(self.shared.queue.get(key), Lookup::Clean) {
+                break;
+            }
+            let Some(entry) = load(&self.shared.lower)? else {
+                break;
+            };
+            if let Some(_stripe) = self.stripes.acquire_if(fold, version) {
+                return Ok(Some(place(&self.upper, entry)));
+            }
+            // Most often it was another key of the same stripe that changed, or was brought up.
+            crate::sync::yield_now();
         }
-        let Some(entry) = load(&self.shared.lower)? else {
-            return Ok(None);
-        };
-        let Some(_stripe) = self.stripes.acquire_if(fold, version) else {
-            return Ok(None);
-        };
-        Ok(Some(place(&self.upper, entry)))
+        Ok(None)
     }
 }

@@ -72,6 +72,12 @@ pub(crate) fn bytes(key: u32, generation: u64) -> Vec<u8> {
     make(class, generation, HEADER as u64 + len)
 }
 
+/// The same, but few.
+pub(crate) fn tiny(key: u32, generation: u64) -> Vec<u8> {
+    let len = HEADER as u64 + (u64::from(key) + generation) % 40;
+    make(class(key), generation, len)
+}
+
 fn make(class: u64, generation: u64, len: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for word in [class, generation, len] {

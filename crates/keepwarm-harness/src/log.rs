@@ -35,10 +35,12 @@ pub(crate) enum Op {
     Dropped,
     /// A put failed although there was room.
     Stuck,
+    /// A call took so long that somebody must have waited without a bound.
+    Slow,
     Done,
 }
 
-const OPS: [Op; 19] = [
+const OPS: [Op; 20] = [
     Op::Opened,
     Op::PutStart,
     Op::PutOk,
@@ -57,6 +59,7 @@ const OPS: [Op; 19] = [
     Op::Evicted,
     Op::Dropped,
     Op::Stuck,
+    Op::Slow,
     Op::Done,
 ];
 

@@ -3,14 +3,16 @@
 //!
 //! `scenario/` has one file a way to hurt, `child/` what runs in processes of its own, `content` what
 //! is put, `log` what a child said it did, `mount` file systems, `model` what must then be there, `stores` what is under
-//! test, `tally` the counters.
+//! test, `controls` what is broken, `tally` the counters, `report` where they go.
 
 mod child;
 mod content;
+mod controls;
 mod log;
 mod model;
 mod mount;
 mod process;
+mod report;
 mod scenario;
 mod stores;
 mod tally;
@@ -18,7 +20,8 @@ mod tally;
 use child::Child;
 use clap::{Parser, Subcommand};
 use mount::Sweeper;
-use scenario::{Context, SCENARIOS, Skip};
+use report::Report;
+use scenario::{Context, Form, SCENARIOS, Scenario, Skip};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,9 +37,9 @@ use std::time::Instant;
     args_conflicts_with_subcommands = true
 )]
 struct Args {
-    /// A scenario's name, or `all`
-    #[arg(long, default_value = "all")]
-    scenario: String,
+    /// Names of scenarios, with commas in between, or `all`
+    #[arg(long, default_value = "all", value_delimiter = ',')]
+    scenario: Vec<String>,
 
     /// Everything random follows from it, but for the moments at which processes are hit
     #[arg(long, default_value_t = 1)]
@@ -46,9 +49,16 @@ struct Args {
     #[arg(long)]
     rounds: Option<u64>,
 
-    /// Fewer rounds, and nothing that needs root: about 90 s in all
-    #[arg(long)]
-    short: bool,
+    #[command(flatten)]
+    form: Forms,
+
+    /// Append a line of JSON to this file for each run
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Fill in the rows of the runs in this document, such as docs/reliability.md
+    #[arg(long, value_name = "FILE")]
+    fill: Option<PathBuf>,
 
     /// Of the runs of a scenario only those whose names (as in their lines) contain this
     #[arg(long, value_name = "PART")]
@@ -68,6 +78,32 @@ struct Args {
 
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// How much is run.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Forms {
+    /// Fewer rounds, and nothing that needs root: about 150 s in all
+    #[arg(long, conflicts_with_all = ["ci", "full"])]
+    short: bool,
+
+    /// What every change should pass; this is the default
+    #[arg(long, conflicts_with = "full")]
+    ci: bool,
+
+    /// What was promised to be done once: hours
+    #[arg(long)]
+    full: bool,
+}
+
+impl Forms {
+    fn form(self) -> Form {
+        match self {
+            Self { short: true, .. } => Form::Short,
+            Self { full: true, .. } => Form::Full,
+            _ => Form::Ci,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,49 +136,61 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
-    let chosen: Vec<_> = SCENARIOS
-        .iter()
-        .filter(|scenario| args.scenario == "all" || args.scenario == scenario.name)
-        .collect();
-    if chosen.is_empty() || args.list {
+    let unknown = |name: &&String| {
+        let known = |scenario: &Scenario| scenario.name == name.as_str();
+        *name != "all" && !SCENARIOS.iter().any(known)
+    };
+    let unknown = args.scenario.iter().find(unknown);
+    if unknown.is_some() || args.list {
         for scenario in SCENARIOS {
             println!("{:<10} {}", scenario.name, scenario.about);
         }
-        return if args.list {
-            Ok(true)
-        } else {
-            Err(format!("there is no scenario {}", args.scenario).into())
-        };
     }
+    if let Some(name) = unknown {
+        return Err(format!("there is no scenario {name}").into());
+    }
+    let wanted = |name: &str| args.scenario.iter().any(|asked| asked == name);
     let mut good = true;
-    for scenario in chosen {
-        let temp = tempfile::Builder::new()
-            .prefix("keepwarm-harness-")
-            .tempdir_in(args.dir.clone().unwrap_or_else(std::env::temp_dir))?;
-        let context = Context {
-            seed: args.seed,
-            rounds: args.rounds,
-            short: args.short,
-            install: args.install,
-            only: args.only.clone(),
-            temp: temp.path().to_owned(),
-        };
-        let _sweeper = Sweeper::start(temp.path())?;
-        let start = Instant::now();
-        match (scenario.run)(&context) {
-            Ok(tallies) => {
-                good &= tallies.iter().all(tally::Tally::is_as_expected);
-                println!("{:<28} {} s", scenario.name, start.elapsed().as_secs());
-            }
-            Err(error) => {
-                if let Some(Skip(why)) = error.downcast_ref() {
-                    println!("!!! SKIPPED {}: {why}", scenario.name);
-                } else {
-                    good = false;
-                    println!("{:<28} FAILED: the harness: {error}", scenario.name);
-                }
-            }
+    for scenario in SCENARIOS {
+        if !args.list && (wanted("all") || wanted(scenario.name)) {
+            good &= run_one(args, scenario)?;
         }
     }
     Ok(good)
+}
+
+/// Whether all came out as it must.
+fn run_one(args: &Args, scenario: &Scenario) -> Result<bool, Box<dyn Error>> {
+    let temp = tempfile::Builder::new()
+        .prefix("keepwarm-harness-")
+        .tempdir_in(args.dir.clone().unwrap_or_else(std::env::temp_dir))?;
+    let context = Context {
+        seed: args.seed,
+        rounds: args.rounds,
+        form: args.form.form(),
+        install: args.install,
+        only: args.only.clone(),
+        temp: temp.path().to_owned(),
+    };
+    let report = Report {
+        json: args.json.clone(),
+        fill: args.fill.clone(),
+    };
+    let _sweeper = Sweeper::start(temp.path())?;
+    let start = Instant::now();
+    match (scenario.run)(&context) {
+        Ok(tallies) => {
+            report.tell(&context, scenario.name, &tallies)?;
+            println!("{:<28} {} s", scenario.name, start.elapsed().as_secs());
+            Ok(tallies.iter().all(tally::Tally::is_as_expected))
+        }
+        Err(error) => {
+            let skipped = error.downcast_ref::<Skip>();
+            match skipped {
+                Some(Skip(why)) => println!("!!! SKIPPED {}: {why}", scenario.name),
+                None => println!("{:<28} FAILED: the harness: {error}", scenario.name),
+            }
+            Ok(skipped.is_some())
+        }
+    }
 }

@@ -22,6 +22,19 @@ struct Key {
     floor: Floor,
     /// The highest generation of which a put was begun.
     highest: u64,
+    /// What was begun before the model was [relaxed](Model::relax) binds nobody.
+    began: bool,
+}
+
+impl Key {
+    /// What could not be made durable is taken back when that is told, and with it what it had
+    /// replaced, for nobody may see something older after something newer.
+    fn take_back(&mut self, promise: Promise) {
+        if promise == Promise::Flush && self.current.generation != self.floor.generation {
+            self.current.must_exist = false;
+            self.floor.must_exist = false;
+        }
+    }
 }
 
 /// How an observation is judged.
@@ -70,6 +83,11 @@ impl Model {
                     key.floor = key.current;
                 }
             }
+            if record.op == Op::FlushErr || record.op == Op::PutErr {
+                for (_, key) in self.keys.iter_mut().filter(|(key, _)| mine(**key)) {
+                    key.take_back(self.promise);
+                }
+            }
             self.evicted |= record.op == Op::Evicted;
             if matches!(
                 record.op,
@@ -105,7 +123,16 @@ impl Model {
     fn step(&mut self, record: &Record) {
         let key = self.keys.entry(record.key).or_default();
         match record.op {
-            Op::PutStart => key.highest = key.highest.max(record.generation),
+            Op::PutStart => {
+                key.highest = key.highest.max(record.generation);
+                key.began = true;
+            }
+            Op::RemoveStart => {
+                key.began = true;
+                key.current.must_exist = false;
+                key.floor.must_exist = false;
+            }
+            Op::PutOk | Op::RemoveOk if !key.began => {}
             Op::PutOk => {
                 key.current = Floor {
                     generation: record.generation,
@@ -126,6 +153,18 @@ impl Model {
         }
         if self.promise == Promise::Ack {
             key.floor = key.current;
+        }
+    }
+
+    /// Somebody took away, or put back, who knows what: nothing said so far holds any more.
+    /// Generations up to `highest` may turn up.
+    pub(crate) fn relax(&mut self, keys: u32, highest: u64) {
+        for key in 0..keys {
+            let known = self.keys.entry(key).or_default();
+            *known = Key {
+                highest: known.highest.max(highest),
+                ..Key::default()
+            };
         }
     }
 
@@ -194,6 +233,36 @@ mod tests {
         assert_eq!(model.judge(1, Some(3)), Judgement::Fine);
         assert_eq!(model.judge(1, Some(4)), Judgement::Wrong);
         assert_eq!(model.judge(2, Some(1)), Judgement::Wrong);
+    }
+
+    #[test]
+    fn a_flush_that_fails_takes_back_what_was_put_since_the_last_and_no_more() {
+        use Op::{FlushErr, FlushOk, PutOk, PutStart};
+        let put = [(PutStart, 1), (PutOk, 1), (FlushOk, 0)];
+        let untouched = [&put[..], &[(FlushErr, 0), (FlushOk, 0)]].concat();
+        let untouched = model(Promise::Flush, &untouched);
+        assert_eq!(untouched.judge(1, None), Judgement::Lost);
+        let again = [(PutStart, 2), (PutOk, 2), (FlushErr, 0), (FlushOk, 0)];
+        let replaced = model(Promise::Flush, &[&put[..], &again].concat());
+        assert_eq!(replaced.judge(1, None), Judgement::Fine);
+    }
+
+    #[test]
+    fn what_was_begun_before_a_relaxation_binds_nobody() {
+        use Op::{PutOk, PutStart};
+        let mut model = model(Promise::Ack, &[(PutStart, 1), (PutOk, 1), (PutStart, 2)]);
+        model.relax(2, 0);
+        let said = |op, generation| Record {
+            op,
+            key: 1,
+            generation,
+        };
+        model.follow(&[said(PutOk, 2)], |_| true);
+        assert_eq!(model.judge(1, None), Judgement::Fine);
+        assert_eq!(model.judge(1, Some(1)), Judgement::Fine);
+        assert_eq!(model.judge(1, Some(3)), Judgement::Wrong);
+        model.follow(&[said(PutStart, 3), said(PutOk, 3)], |_| true);
+        assert_eq!(model.judge(1, None), Judgement::Lost);
     }
 
     #[test]

@@ -7,14 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A mounted file system; unmounted when dropped.
+/// A mounted file system; unmounted when dropped, and with it its device is gone.
 #[derive(Debug)]
 pub(crate) struct Mount {
     pub(crate) dir: PathBuf,
-    device: Option<Device>,
 }
 
-/// An attached loop device; detached when dropped.
+/// An attached loop device; detached when dropped, or, while it is mounted, by its unmounting.
 #[derive(Debug)]
 pub(crate) struct Device(String);
 
@@ -47,17 +46,29 @@ impl Mount {
         tool("mount", &["-t", "tmpfs", "-o", options, "tmpfs", &name])?;
         Ok(Self {
             dir: dir.to_owned(),
-            device: None,
         })
     }
 
-    /// What is on a device.
+    /// What is on a device. That is detached here and now, which the kernel does when it is not in
+    /// use any more: at the unmounting, whoever does that.
     pub(crate) fn device(device: Device, dir: &Path, options: &str) -> Outcome<Self> {
         fs::create_dir_all(dir)?;
         tool("mount", &["-o", options, &device.0, &dir.to_string_lossy()])?;
+        drop(device);
         Ok(Self {
             dir: dir.to_owned(),
-            device: Some(device),
+        })
+    }
+
+    /// Any other one.
+    pub(crate) fn other(args: &[&str], dir: &Path) -> Outcome<Self> {
+        fs::create_dir_all(dir)?;
+        let mut args = args.to_vec();
+        let name = dir.to_string_lossy();
+        args.push(&name);
+        tool("mount", &args)?;
+        Ok(Self {
+            dir: dir.to_owned(),
         })
     }
 }
@@ -71,7 +82,6 @@ impl Drop for Mount {
                 eprintln!("  {error}");
             }
         }
-        drop(self.device.take());
     }
 }
 
@@ -79,14 +89,19 @@ impl Drop for Mount {
 #[derive(Debug)]
 pub(crate) struct Sweeper(Child);
 
-/// Waits for the end of its input, which is that of who holds the other end.
+/// Waits for the end of its input, which is that of who holds the other end. Asks for devices before
+/// it unmounts what holds their images: after that they would not tell where those are.
 const SWEEP: &str = r#"cat >/dev/null
+devices=$(losetup -l -n -O NAME,BACK-FILE | awk -v d="$0/" 'index($2, d) == 1 { print $1 }')
 for m in $(awk -v d="$0/" 'index($2, d) == 1 { print $2 }' /proc/mounts | tac); do
     umount "$m" || umount -l "$m"
 done
-losetup -l -n -O NAME,BACK-FILE | awk -v d="$0/" 'index($2, d) == 1 { print $1 }' |
-    xargs -r -n1 losetup -d
-rm -rf "$0""#;
+for l in $devices; do losetup -d "$l"; done
+# Children that are still there end when they see that nobody is above them.
+for i in 1 2 3 4 5 6 7 8 9 10; do
+    rm -rf "$0" && break
+    sleep 1
+done"#;
 
 impl Sweeper {
     pub(crate) fn start(dir: &Path) -> Outcome<Self> {
@@ -124,7 +139,7 @@ pub(crate) fn image(path: &Path, size: u64, make: &[&str]) -> Outcome<()> {
 /// Skips what cannot be done here. With `--install` missing programs (with their packages) are
 /// installed.
 pub(crate) fn require(context: &Context, programs: &[(&str, &str)]) -> Outcome<()> {
-    if context.short {
+    if context.is_short() {
         return Err(Skip("needs root, which the short form does without".into()).into());
     }
     if !is_root() {

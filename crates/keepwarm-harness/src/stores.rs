@@ -1,14 +1,9 @@
-//! The store under test, and stores that are broken on purpose: a harness that does not catch them
-//! catches nothing.
+//! The store under test, in its configurations, and the controls.
 
+use crate::controls::FileStore;
 use clap::ValueEnum;
-use keepwarm::{
-    DiskStore, Entry, Error, Fingerprint, Mapping, MemoryStore, PutOutcome, PutStatus, Result,
-    Store, StoreStats, Tiered,
-};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use keepwarm::{DiskStore, Mapping, MemoryStore, Result, Store, StoreStats, Tiered};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Which store.
@@ -16,11 +11,13 @@ use std::time::{Duration, Instant};
 pub(crate) enum Kind {
     /// keepwarm's disk tier.
     Disk,
+    /// keepwarm's disk tier with `Mapping::IndexOnly`.
+    IndexOnly,
     /// keepwarm's disk tier with `Mapping::Never`.
     Unmapped,
     /// keepwarm's memory over disk.
     Tiered,
-    /// A file an entry, done right: must hold.
+    /// A file an entry, done right, but without a budget: must hold.
     Sound,
     /// Its check does not cover the key: must serve another key's bytes.
     NoKey,
@@ -28,6 +25,18 @@ pub(crate) enum Kind {
     NoCheck,
     /// Its flush does nothing: must lose after a power cut.
     NoSync,
+    /// It writes files in place, without a check: must serve halves.
+    InPlace,
+    /// It says that a put is done and writes at a flush: must lose when it is killed.
+    Lazy,
+    /// It hears no error: must drop puts, and its flush must lie.
+    Deaf,
+    /// Of two of a key it calls the newer what the clock does: must serve what was replaced.
+    ByClock,
+    /// It waits for a lock without a bound: must stand still beside a process that is stopped.
+    Waiting,
+    /// It never looks whether its directory still has its name: must lose what it put.
+    Clinging,
 }
 
 /// An open store.
@@ -38,20 +47,28 @@ pub(crate) enum Opened {
     Control(FileStore),
 }
 
+/// What a store is opened with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Bytes of its directory.
+    pub(crate) budget: u64,
+    pub(crate) lock_wait: Duration,
+}
+
 impl Kind {
-    /// Opens it with a byte budget for its directory.
-    pub(crate) fn open(self, dir: &Path, budget: u64) -> Result<Opened> {
-        let disk = DiskStore::builder().byte_budget(budget);
+    pub(crate) fn open(self, dir: &Path, settings: Settings) -> Result<Opened> {
+        let disk = DiskStore::builder()
+            .byte_budget(settings.budget)
+            .lock_wait(settings.lock_wait);
         Ok(match self {
             Self::Disk => Opened::Disk(disk.open(dir)?),
+            Self::IndexOnly => Opened::Disk(disk.mapping(Mapping::IndexOnly).open(dir)?),
             Self::Unmapped => Opened::Disk(disk.mapping(Mapping::Never).open(dir)?),
             Self::Tiered => {
                 let memory = MemoryStore::builder().byte_budget(1 << 20).build()?;
                 Opened::Tiered(Box::new(Tiered::builder(memory, disk.open(dir)?).build()))
             }
-            Self::Sound | Self::NoKey | Self::NoCheck | Self::NoSync => {
-                Opened::Control(FileStore::open(dir, self)?)
-            }
+            _ => Opened::Control(FileStore::open(dir, self)?),
         })
     }
 
@@ -59,12 +76,19 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",
+            Self::IndexOnly => "index-only",
             Self::Unmapped => "unmapped",
             Self::Tiered => "tiered",
             Self::Sound => "sound",
             Self::NoKey => "no-key",
             Self::NoCheck => "no-check",
             Self::NoSync => "no-sync",
+            Self::InPlace => "in-place",
+            Self::Lazy => "lazy",
+            Self::Deaf => "deaf",
+            Self::ByClock => "by-clock",
+            Self::Waiting => "waiting",
+            Self::Clinging => "clinging",
         }
     }
 }
@@ -75,6 +99,15 @@ impl Opened {
             Self::Disk(store) => store,
             Self::Tiered(store) => store,
             Self::Control(store) => store,
+        }
+    }
+
+    /// What the directory's own tier tells.
+    pub(crate) fn directory_stats(&self) -> StoreStats {
+        match self {
+            Self::Disk(store) => store.stats(),
+            Self::Tiered(store) => store.lower().stats(),
+            Self::Control(store) => store.stats(),
         }
     }
 
@@ -93,109 +126,15 @@ impl Opened {
     }
 }
 
-/// One file an entry: a check of 32 bytes, the bytes.
-#[derive(Debug)]
-pub(crate) struct FileStore {
-    dir: PathBuf,
-    kind: Kind,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl FileStore {
-    fn open(dir: &Path, kind: Kind) -> Result<Self> {
-        fs::create_dir_all(dir).map_err(|e| Error::io("create the control", dir, e))?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            kind,
-        })
-    }
-
-    fn path(&self, key: &Fingerprint) -> PathBuf {
-        self.dir.join(key.to_string())
-    }
-
-    fn check(&self, key: &Fingerprint, bytes: &[u8]) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        if self.kind != Kind::NoKey {
-            hasher.update(key.as_bytes());
+    #[test]
+    fn every_store_has_the_name_that_its_argument_has() {
+        for kind in Kind::value_variants() {
+            let value = kind.to_possible_value().unwrap();
+            assert_eq!(value.get_name(), kind.name());
         }
-        *hasher.update(bytes).finalize().as_bytes()
-    }
-
-    fn write(&self, key: &Fingerprint, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(key);
-        let temp = path.with_extension(format!("tmp{}", std::process::id()));
-        let mut file = File::create(&temp)?;
-        if self.kind != Kind::NoCheck {
-            file.write_all(&self.check(key, bytes))?;
-        }
-        file.write_all(bytes)?;
-        if !matches!(self.kind, Kind::NoSync | Kind::NoCheck) {
-            // Before the rename, or it replaces what was flushed by what is not there.
-            file.sync_all()?;
-        }
-        fs::rename(&temp, &path)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        if matches!(self.kind, Kind::NoSync | Kind::NoCheck) {
-            return Ok(());
-        }
-        File::open(&self.dir)?.sync_all()?;
-        // The directory's own name.
-        let parent = self.dir.parent().unwrap_or(&self.dir);
-        File::open(parent)?.sync_all()
-    }
-}
-
-#[deny(clippy::missing_trait_methods)]
-impl Store for FileStore {
-    fn get(&self, key: &Fingerprint) -> Result<Option<Entry>> {
-        let mut bytes = match fs::read(self.path(key)) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", self.path(key), e)),
-        };
-        if self.kind == Kind::NoCheck {
-            return Ok(Some(bytes.into()));
-        }
-        if bytes.len() < 32 {
-            return Ok(None);
-        }
-        let rest = bytes.split_off(32);
-        Ok((self.check(key, &rest)[..] == bytes[..]).then(|| rest.into()))
-    }
-
-    fn contains(&self, key: &Fingerprint) -> Result<bool> {
-        Ok(self.get(key)?.is_some())
-    }
-
-    fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
-        self.write(key, &entry.artifact)
-            .map_err(|e| Error::io("write", self.path(key), e))?;
-        Ok(PutOutcome::new(PutStatus::Stored))
-    }
-
-    fn remove(&self, key: &Fingerprint) -> Result<bool> {
-        Ok(fs::remove_file(self.path(key)).is_ok())
-    }
-
-    fn touch(&self, _: &[Fingerprint]) -> Result<()> {
-        Ok(())
-    }
-
-    fn clear(&self) -> Result<()> {
-        let io = |e| Error::io("clear", &self.dir, e);
-        for file in fs::read_dir(&self.dir).map_err(io)? {
-            fs::remove_file(file.map_err(io)?.path()).ok();
-        }
-        Ok(())
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.sync().map_err(|e| Error::io("sync", &self.dir, e))
-    }
-
-    fn stats(&self) -> StoreStats {
-        StoreStats::default()
     }
 }

@@ -30,11 +30,13 @@ pub(crate) enum Fault {
     Disagree,
     /// Something outside of the directory was changed.
     Outside,
+    /// More memory than anything that was put can explain.
+    Memory,
     /// Built by more than one process.
     Twice,
 }
 
-const FAULTS: [(Fault, &str); 15] = [
+const FAULTS: [(Fault, &str); 16] = [
     (Fault::Wrong, "wrong"),
     (Fault::Lost, "lost"),
     (Fault::Stale, "stale"),
@@ -49,8 +51,16 @@ const FAULTS: [(Fault, &str); 15] = [
     (Fault::Over, "over_budget"),
     (Fault::Disagree, "disagree"),
     (Fault::Outside, "outside"),
+    (Fault::Memory, "allocation"),
     (Fault::Twice, "built_twice"),
 ];
+
+impl Fault {
+    pub(crate) fn name(self) -> &'static str {
+        let name = FAULTS.iter().find(|(known, _)| *known == self);
+        name.map_or("?", |(_, name)| name)
+    }
+}
 
 /// What must come out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +82,9 @@ pub(crate) struct Tally {
 
 /// Notes printed of one kind of fault in one run.
 const NOTES: u64 = 4;
+
+/// Facts of which the highest is kept.
+const MAXIMA: [&str; 4] = ["peak_kib", "most_bytes", "most_over", "slowest_ms"];
 
 impl Tally {
     /// `watched`: what must be zero.
@@ -104,16 +117,21 @@ impl Tally {
         }
     }
 
+    /// Says something that may help, where nothing is meant to go wrong.
+    pub(crate) fn note(&self, note: impl fmt::Display) {
+        if self.expect == Expect::Clean {
+            eprintln!("  {}: {note}", self.name);
+        }
+    }
+
     /// Counts a fault, and says where to look; of what is not watched, a fact.
     pub(crate) fn fault(&mut self, fault: Fault, note: impl fmt::Display) {
         let Some((_, count)) = self.watched.iter_mut().find(|(known, _)| *known == fault) else {
-            let name = FAULTS.iter().find(|(known, _)| *known == fault);
-            return self.add(name.map_or("?", |(_, name)| name), 1);
+            return self.add(fault.name(), 1);
         };
         *count += 1;
         if self.expect == Expect::Clean && *count <= NOTES {
-            let name = FAULTS.iter().find(|(known, _)| *known == fault);
-            eprintln!("  {} {}: {note}", self.name, name.map_or("?", |(_, n)| n));
+            eprintln!("  {} {}: {note}", self.name, fault.name());
         }
     }
 
@@ -123,6 +141,53 @@ impl Tally {
             if let Some((_, sum)) = other.watched.iter_mut().find(|(known, _)| *known == fault) {
                 *sum += count;
             }
+        }
+        for (name, value) in self.facts {
+            if MAXIMA.contains(&name) {
+                other.most(name, value);
+            } else {
+                other.add(name, value);
+            }
+        }
+    }
+
+    /// One of the same name and kind that has counted nothing, for a thread of its own.
+    pub(crate) fn fresh(&self) -> Self {
+        let watched: Vec<Fault> = self.watched.iter().map(|(fault, _)| *fault).collect();
+        Self::new(self.name.clone(), self.expect, &watched)
+    }
+
+    /// The same, of which only some faults are watched.
+    pub(crate) fn only(&self, watched: &[Fault]) -> Self {
+        Self::new(self.name.clone(), self.expect, watched)
+    }
+
+    /// What this run is a control for; `None` if it is none.
+    pub(crate) fn control(&self) -> Option<Fault> {
+        match self.expect {
+            Expect::Clean => None,
+            Expect::Caught(fault) => Some(fault),
+        }
+    }
+
+    /// What must be zero.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.watched
+            .iter()
+            .map(|(fault, count)| (fault.name(), *count))
+    }
+
+    /// What is just told.
+    pub(crate) fn facts(&self) -> &[(&'static str, u64)] {
+        &self.facts
+    }
+
+    pub(crate) fn verdict(&self) -> &'static str {
+        match (self.is_as_expected(), self.expect) {
+            (true, Expect::Clean) => "ok",
+            (true, Expect::Caught(_)) => "ok (caught)",
+            (false, Expect::Clean) => "FAILED",
+            (false, Expect::Caught(_)) => "FAILED (not caught)",
         }
     }
 
@@ -139,16 +204,9 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match (self.is_as_expected(), self.expect) {
-            (true, Expect::Clean) => "ok",
-            (true, Expect::Caught(_)) => "ok (caught)",
-            (false, Expect::Clean) => "FAILED",
-            (false, Expect::Caught(_)) => "FAILED (not caught)",
-        };
-        write!(f, "{:<28} {verdict}:", self.name)?;
+        write!(f, "{:<28} {}:", self.name, self.verdict())?;
         for (fault, count) in &self.watched {
-            let name = FAULTS.iter().find(|(known, _)| known == fault);
-            write!(f, " {}={count}", name.map_or("?", |(_, name)| name))?;
+            write!(f, " {}={count}", fault.name())?;
         }
         for (name, count) in &self.facts {
             write!(f, " {name}={count}")?;

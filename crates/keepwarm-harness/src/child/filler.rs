@@ -56,7 +56,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
         generation: settings.above,
         evicted: false,
     };
-    let opened = common.store.open(&common.dir, common.budget)?;
+    let opened = common.open()?;
     opened.wait_for_index(Duration::from_secs(20));
     let store = opened.store();
     let mut rng = Rng::new(common.seed);

@@ -19,6 +19,9 @@ pub(crate) struct Settings {
     /// Only look.
     #[arg(long)]
     pub(crate) no_probe: bool,
+    /// Make the store count what it has: remove something that is worth a pass.
+    #[arg(long)]
+    pub(crate) settle: bool,
     /// Clear it at the end.
     #[arg(long)]
     pub(crate) clear: bool,
@@ -29,7 +32,7 @@ pub(crate) struct Settings {
 pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let common = &settings.common;
     let mut out = io::stdout().lock();
-    let opened = common.store.open(&common.dir, common.budget)?;
+    let opened = common.open()?;
     if !opened.wait_for_index(Duration::from_secs(20)) {
         writeln!(out, "error the index is still being rebuilt")?;
     }
@@ -48,14 +51,17 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
         probe(store, common.seed, &mut out)?;
     }
     if let Some(generation) = settings.heal {
-        heal(store, common.keys, generation, &mut out)?;
+        heal(store, common, generation, &mut out)?;
     }
     if settings.clear {
         if let Err(error) = store.clear() {
             writeln!(out, "error clear: {error:?}")?;
         }
     }
-    let stats = store.stats();
+    if settings.settle {
+        settle(store, common.budget, &mut out)?;
+    }
+    let stats = opened.directory_stats();
     writeln!(out, "entries {}", stats.entries)?;
     writeln!(out, "bytes {}", stats.cached_bytes)?;
     drop(opened);
@@ -87,14 +93,30 @@ fn probe(store: &dyn Store, seed: u64, out: &mut impl Write) -> Result<(), Box<d
     Ok(())
 }
 
+/// Removals run a pass, which counts, once they left an eighth of the budget behind.
+fn settle(store: &dyn Store, budget: u64, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let key = fingerprint(PROBE + 8);
+    let bytes = vec![7; usize::try_from(budget / 8 + (64 << 10))?];
+    let done = store
+        .put(&key, bytes.into())
+        .and_then(|_| store.flush())
+        .and_then(|()| store.remove(&key));
+    if let Err(error) = done {
+        writeln!(out, "error settle: {error:?}")?;
+    }
+    Ok(())
+}
+
 fn heal(
     store: &dyn Store,
-    keys: u32,
+    common: &Common,
     generation: u64,
     out: &mut impl Write,
 ) -> Result<(), Box<dyn Error>> {
+    let keys = common.keys;
     for key in 0..keys {
-        if let Err(error) = store.put(&fingerprint(key), bytes(key, generation).into()) {
+        let bytes = common.bytes(key, generation);
+        if let Err(error) = store.put(&fingerprint(key), bytes.into()) {
             writeln!(out, "error heal: {error:?}")?;
         }
     }

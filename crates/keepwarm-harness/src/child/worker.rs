@@ -1,11 +1,11 @@
 //! A writer among others.
 
 use super::Common;
-use crate::content::{Rng, bytes, check, fingerprint};
+use crate::content::{Rng, check, fingerprint};
 use crate::log::{Log, Op};
 use crate::stores::Opened;
 use clap::Args;
-use keepwarm::{PutOutcome, Store};
+use keepwarm::{Artifact, PutOutcome, Store};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::os::unix::process::parent_id;
@@ -26,16 +26,31 @@ pub(crate) struct Settings {
     /// Generations are above this.
     #[arg(long, default_value_t = 0)]
     pub(crate) above: u64,
+    /// Keys below this are somebody else's.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) base: u32,
     /// Everybody writes every key, and clears: only wrong bytes and errors are seen.
     #[arg(long)]
     pub(crate) storm: bool,
     /// In a storm, nobody clears.
     #[arg(long)]
     pub(crate) no_clear: bool,
+    /// Somebody else takes away what this one put: misses are fair.
+    #[arg(long)]
+    pub(crate) robbed: bool,
     /// Stop after so many milliseconds.
     #[arg(long, default_value_t = 600_000)]
     pub(crate) millis: u64,
+    /// A call may take so many milliseconds.
+    #[arg(long, default_value_t = 45_000)]
+    pub(crate) patience: u64,
+    /// Sleep for so many microseconds after each call.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rest: u64,
 }
+
+/// Artifacts that a worker holds on to.
+const HELD: usize = 24;
 
 struct Worker<'a> {
     settings: &'a Settings,
@@ -46,12 +61,14 @@ struct Worker<'a> {
     mine: BTreeMap<u32, u64>,
     generation: u64,
     evicted: bool,
+    /// Must stay what they were, whatever happens to the files.
+    held: Vec<(u32, u64, Artifact)>,
 }
 
 pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let common = &settings.common;
     let mut log = Log::open(&settings.log)?;
-    let opened: Opened = common.store.open(&common.dir, common.budget)?;
+    let opened: Opened = common.open()?;
     opened.wait_for_index(Duration::from_secs(20));
     log.say(Op::Opened, 0, 0)?;
     let mut worker = Worker {
@@ -62,13 +79,20 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
         mine: BTreeMap::new(),
         generation: settings.above,
         evicted: false,
+        held: Vec::new(),
     };
     let start = Instant::now();
     // Not longer than the harness, however that ends.
     let parent = parent_id();
     while start.elapsed() < Duration::from_millis(settings.millis) && parent_id() == parent {
+        let began = Instant::now();
         worker.step()?;
+        worker.look_at_time(began.elapsed())?;
+        if settings.rest > 0 {
+            std::thread::sleep(Duration::from_micros(settings.rest));
+        }
     }
+    worker.look_at_held()?;
     worker.flush()?;
     Ok(worker.log.say(Op::Done, 0, 0)?)
 }
@@ -101,12 +125,49 @@ impl Worker<'_> {
         }
     }
 
+    fn look_at_time(&mut self, took: Duration) -> Done {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        if millis > self.settings.patience {
+            eprintln!("a call took {millis} ms");
+            self.log.say(Op::Slow, 0, millis)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps an artifact, and looks again at one that was kept.
+    fn hold(&mut self, key: u32, generation: u64, artifact: &Artifact) -> Done {
+        if self.held.len() == HELD {
+            let old = self.rng.index(HELD);
+            self.look_again(old)?;
+            self.held.swap_remove(old);
+        }
+        self.held.push((key, generation, artifact.clone()));
+        Ok(())
+    }
+
+    fn look_again(&mut self, held: usize) -> Done {
+        let (key, generation, artifact) = &self.held[held];
+        if check(*key, artifact) != Some(*generation) {
+            eprintln!("key {key}: what was held has changed");
+            self.log.say(Op::Wrong, *key, *generation)?;
+        }
+        Ok(())
+    }
+
+    fn look_at_held(&mut self) -> Done {
+        (0..self.held.len()).try_for_each(|held| self.look_again(held))
+    }
+
     fn own_key(&mut self) -> u32 {
         let key = self.rng.key(self.settings.common.keys);
         if self.settings.storm {
             return key;
         }
-        key - key % self.settings.writers + self.settings.writer
+        let key = key - key % self.settings.writers + self.settings.writer;
+        key.max(
+            self.settings.base / self.settings.writers * self.settings.writers
+                + self.settings.writer,
+        )
     }
 
     fn report(&mut self, action: &str, error: Option<keepwarm::Error>) -> Done {
@@ -127,9 +188,8 @@ impl Worker<'_> {
             self.generation
         };
         self.log.say(Op::PutStart, key, generation)?;
-        let done = self
-            .store
-            .put(&fingerprint(key), bytes(key, generation).into());
+        let bytes = self.settings.common.bytes(key, generation);
+        let done = self.store.put(&fingerprint(key), bytes.into());
         match done {
             Ok(outcome) => {
                 self.note_evictions(&outcome)?;
@@ -187,13 +247,19 @@ impl Worker<'_> {
             Ok(got) => got,
             Err(error) => return self.report("get", Some(error)),
         };
+        let fair = self.evicted || self.settings.robbed;
         let said = match (&got, mine) {
-            (None, Some(_)) if !self.evicted => Op::Lost,
+            (None, Some(_)) if !fair => Op::Lost,
             (None, _) => return Ok(()),
             (Some(entry), mine) => match check(key, &entry.artifact) {
                 None => Op::Wrong,
-                Some(seen) if mine.is_some_and(|mine| seen != mine) => Op::Stale,
-                Some(_) => Op::Got,
+                Some(seen) if mine.is_some_and(|mine| seen != mine) && !self.settings.robbed => {
+                    Op::Stale
+                }
+                Some(seen) => {
+                    self.hold(key, seen, &entry.artifact)?;
+                    Op::Got
+                }
             },
         };
         if said != Op::Got {

@@ -31,7 +31,7 @@ const KEYS: u32 = 60;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
-    let rounds = context.rounds(60, 5);
+    let rounds = context.rounds(5, 60, 300);
     let mut tallies = Vec::new();
     for (name, flag, expect) in [
         ("builds", None, Expect::Clean),

@@ -1,10 +1,9 @@
 //! Clocks that are wrong by years, different in every process, and jump.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, verify_behind};
+use super::{Context, Outcome, Plan, Scenario, Target, Writers, finish, judge, verify_behind};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::mount::need;
-use crate::process::{End, Running};
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
 use std::fs;
@@ -30,10 +29,14 @@ const WRITERS: u32 = 3;
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
     need(context, &[("faketime", "faketime")])?;
-    let rounds = context.rounds(20, 3);
+    let rounds = context.rounds(3, 20, 40);
     let mut tallies = Vec::new();
-    for (kind, promise) in [(Kind::Disk, Promise::Ack), (Kind::Tiered, Promise::Flush)] {
-        let mut tally = Tally::new(format!("clock {}", kind.name()), Expect::Clean, &WATCHED);
+    for (kind, promise, expect) in [
+        (Kind::Disk, Promise::Ack, Expect::Clean),
+        (Kind::Tiered, Promise::Flush, Expect::Clean),
+        (Kind::ByClock, Promise::Ack, Expect::Caught(Fault::Stale)),
+    ] {
+        let mut tally = Tally::new(format!("clock {}", kind.name()), expect, &WATCHED);
         if !context.wants(&tally) {
             continue;
         }
@@ -68,34 +71,27 @@ fn one_round(
     model: &mut Model,
     tally: &mut Tally,
 ) -> Outcome<()> {
-    let mut rng = Rng::new(context.seed ^ round << 20);
+    let mut rng = Rng::new(context.seed ^ round.rotate_left(20));
     let mut hint = format!("seed {} round {round} clocks", context.seed);
     let mut logs = Writers::new(context, WRITERS)?;
-    let mut running = Vec::new();
-    for writer in 0..WRITERS {
-        let (clock, wrapper) = wrapper(&mut rng);
+    let plan = Plan {
+        context,
+        target,
+        writers: WRITERS,
+        above: round * 1_000_000,
+        flags: Vec::new(),
+    };
+    let mut crew = plan.start_behind(&mut rng, |rng| {
+        let (clock, wrapper) = wrapper(rng);
         hint = format!("{hint} {clock}");
-        let mut args = target.args("worker", rng.next());
-        arg(&mut args, "--log", context.log(writer).display());
-        arg(&mut args, "--writer", writer);
-        arg(&mut args, "--writers", WRITERS);
-        arg(&mut args, "--above", round * 1_000_000);
-        let output = context.temp.join(format!("worker{writer}"));
-        running.push(Running::start(&wrapper, &args, &output)?);
-    }
+        wrapper
+    })?;
     std::thread::sleep(Duration::from_millis(300));
-    for child in &mut running {
-        if !child.is_running() && child.wait(Duration::ZERO)? != End::Fine {
-            let said = child.stderr();
-            tally.fault(Fault::Crash, format_args!("{hint}: a worker ended: {said}"));
-        }
-        child.kill();
+    crew.kill(&mut rng, &hint, tally);
+    for child in &crew.running {
         // What `faketime` removes itself when it is not killed.
         for name in ["faketime_shm_", "sem.faketime_sem_"] {
             fs::remove_file(format!("/dev/shm/{name}{}", child.id())).ok();
-        }
-        for line in child.stderr().lines().take(2) {
-            eprintln!("  {hint}: {line}");
         }
     }
     logs.follow(model, tally)?;

@@ -1,9 +1,8 @@
 //! A live directory is copied, the copy restored elsewhere and over a newer state.
 
-use super::{Context, Outcome, Scenario, Target, arg, finish, verify};
+use super::{Context, Outcome, Plan, Scenario, Target, arg, finish, verify};
 use crate::content::Rng;
 use crate::mount::need;
-use crate::process::Running;
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
 use std::fs;
@@ -13,36 +12,64 @@ use std::time::Duration;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "copies",
-    about: "tar of a live directory, restored elsewhere, over a newer state, under live writers",
+    about: "tar and rsync of a live directory, elsewhere, over a newer state, under live writers",
     run,
 };
 
-const WATCHED: [Fault; 5] = [
+const WATCHED: [Fault; 6] = [
     Fault::Wrong,
     Fault::Unusable,
     Fault::Crash,
     Fault::Hang,
     Fault::Sick,
+    Fault::Memory,
 ];
+
+/// What copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tool {
+    Tar,
+    /// Without `-H`: hard links become files of their own.
+    Rsync,
+}
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
     need(context, &[("tar", "tar")])?;
-    let rounds = context.rounds(20, 4);
+    let rsync = need(context, &[("rsync", "rsync")]);
+    if let Err(why) = &rsync {
+        println!("!!! SKIPPED copies by rsync: {why}");
+    }
+    let rounds = context.rounds(3, 20, 60);
     let mut tallies = Vec::new();
-    for kind in [Kind::Disk, Kind::Tiered] {
-        let mut tally = Tally::new(format!("copies {}", kind.name()), Expect::Clean, &WATCHED);
-        if !context.wants(&tally) {
+    for (tool, kind) in [
+        (Tool::Tar, Kind::Disk),
+        (Tool::Tar, Kind::Tiered),
+        (Tool::Rsync, Kind::Disk),
+        (Tool::Tar, Kind::InPlace),
+    ] {
+        let (expect, rounds) = match kind {
+            Kind::InPlace => (Expect::Caught(Fault::Wrong), rounds.max(8)),
+            _ => (Expect::Clean, rounds),
+        };
+        let name = format!("copies {tool:?} {}", kind.name()).to_lowercase();
+        let mut tally = Tally::new(name, expect, &WATCHED);
+        if !context.wants(&tally) || tool == Tool::Rsync && rsync.is_err() {
             continue;
         }
         for round in 0..rounds {
-            one_round(context, kind, round, &mut tally)?;
+            one_round(context, (tool, kind), round, &mut tally)?;
         }
         finish(&mut tallies, tally);
     }
     Ok(tallies)
 }
 
-fn one_round(context: &Context, kind: Kind, round: u64, tally: &mut Tally) -> Outcome<()> {
+fn one_round(
+    context: &Context,
+    (tool, kind): (Tool, Kind),
+    round: u64,
+    tally: &mut Tally,
+) -> Outcome<()> {
     let hint = format!("seed {} round {round}", context.seed);
     let target = |name: &str| Target {
         kind,
@@ -51,51 +78,44 @@ fn one_round(context: &Context, kind: Kind, round: u64, tally: &mut Tally) -> Ou
         keys: 60,
     };
     let (live, elsewhere) = (target("live"), target("elsewhere"));
+    let archive = context.temp.join("archive");
+    // A folder or a file.
+    fs::remove_dir_all(&archive).ok();
+    fs::remove_file(&archive).ok();
     for dir in [&live.dir, &elsewhere.dir] {
         fs::remove_dir_all(dir).ok();
         fs::create_dir(dir)?;
     }
     let mut rng = Rng::new(context.seed ^ round);
-    let mut running = Vec::new();
-    for writer in 0..2 {
-        let mut args = live.args("worker", rng.next());
-        arg(&mut args, "--log", context.log(writer).display());
-        arg(&mut args, "--writer", writer);
-        arg(&mut args, "--writers", 2);
-        let output = context.temp.join(format!("worker{writer}"));
-        running.push(Running::start(&[], &args, &output)?);
-    }
+    let plan = Plan {
+        context,
+        target: &live,
+        writers: 2,
+        above: 0,
+        flags: vec!["--robbed".into()],
+    };
+    let mut crew = plan.start(&mut rng)?;
     std::thread::sleep(Duration::from_millis(100 + rng.below(300)));
-    let archive = context.temp.join("archive.tar");
-    tar("-cf", &archive, &live.dir)?;
-    tar("-xf", &archive, &elsewhere.dir)?;
+    tool.take(&live.dir, &archive)?;
+    tool.give(&archive, &elsewhere.dir)?;
     check(context, &elsewhere, &format!("{hint} elsewhere"), 1, tally)?;
     std::thread::sleep(Duration::from_millis(rng.below(300)));
-    if round % 2 == 0 {
-        // Over a newer state that nobody has open; else under live writers.
-        running.clear();
+    // Over a newer state that nobody has open; else under live writers.
+    let alone = round % 2 == 0;
+    if alone {
+        crew.kill(&mut rng, &hint, tally);
     }
-    tar("-xf", &archive, &live.dir)?;
-    check(
-        context,
-        &live,
-        &format!("{hint} over a newer state"),
-        2,
-        tally,
-    )?;
-    std::thread::sleep(Duration::from_millis(100));
-    for child in &mut running {
-        if !child.is_running() {
-            let said = child.stderr();
-            tally.fault(Fault::Crash, format_args!("{hint}: a worker ended: {said}"));
-        }
-        if child.stderr().contains("Wrong") {
-            tally.fault(Fault::Wrong, format_args!("{hint}: {}", child.stderr()));
-        }
-    }
-    let alone = running.is_empty();
-    running.clear();
+    tool.give(&archive, &live.dir)?;
+    let over = format!("{hint} over a newer state");
+    check(context, &live, &over, 2, tally)?;
     if !alone {
+        std::thread::sleep(Duration::from_millis(100));
+        crew.kill(&mut rng, &hint, tally);
+        for child in &crew.running {
+            if child.stderr().contains("Wrong") {
+                tally.fault(Fault::Wrong, format_args!("{hint}: {}", child.stderr()));
+            }
+        }
         check(context, &live, &format!("{hint} afterwards"), 3, tally)?;
     }
     tally.add("rounds", 1);
@@ -119,18 +139,33 @@ fn check(
     Ok(())
 }
 
-/// Files change under it, which it says and which is the point.
-fn tar(how: &str, archive: &Path, dir: &Path) -> Outcome<()> {
-    let status = Command::new("tar")
-        .arg(how)
-        .arg(archive)
-        .arg("-C")
-        .arg(dir)
-        .args((how == "-cf").then_some("."))
+impl Tool {
+    /// Copies a live directory. Files change under it, which it says and which is the point.
+    fn take(self, live: &Path, archive: &Path) -> Outcome<()> {
+        match self {
+            Self::Tar => run_copier("tar", &["-cf"], &[archive, Path::new("-C"), live], &["."]),
+            Self::Rsync => run_copier("rsync", &["-a"], &[&live.join("."), archive], &[]),
+        }
+    }
+
+    fn give(self, archive: &Path, dir: &Path) -> Outcome<()> {
+        match self {
+            Self::Tar => run_copier("tar", &["-xf"], &[archive, Path::new("-C"), dir], &[]),
+            Self::Rsync => run_copier("rsync", &["-a"], &[&archive.join("."), dir], &[]),
+        }
+    }
+}
+
+fn run_copier(program: &str, how: &[&str], paths: &[&Path], rest: &[&str]) -> Outcome<()> {
+    let status = Command::new(program)
+        .args(how)
+        .args(paths)
+        .args(rest)
         .stderr(Stdio::null())
         .status()?;
     match status.code() {
-        Some(0..=2) => Ok(()),
-        code => Err(format!("tar {how}: {code:?}").into()),
+        // Of both these codes say that files changed, vanished or were in the way.
+        Some(0..=2 | 23 | 24) => Ok(()),
+        code => Err(format!("{program} {how:?}: {code:?}").into()),
     }
 }

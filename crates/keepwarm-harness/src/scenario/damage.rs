@@ -4,10 +4,11 @@ use super::{Context, Outcome, Scenario, Target, arg, files, finish, verify};
 use crate::content::Rng;
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "damage",
@@ -15,20 +16,21 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const WATCHED: [Fault; 6] = [
+const WATCHED: [Fault; 7] = [
     Fault::Wrong,
     Fault::Unusable,
     Fault::Crash,
     Fault::Hang,
     Fault::Error,
     Fault::Sick,
+    Fault::Memory,
 ];
 
 /// Files that were made larger than this, in bytes, are not copied.
 const HUGE: u64 = 1 << 28;
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
-    let rounds = context.rounds(600, 50);
+    let rounds = context.rounds(100, 600, 3_000);
     let mut tallies = Vec::new();
     for (kind, expect, rounds) in [
         (Kind::Disk, Expect::Clean, rounds),
@@ -55,7 +57,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
                 target.budget = if round % 100 == 99 { 1 << 30 } else { 12 << 20 };
                 heal(context, &target, round + 1, &mut tally)?;
             }
-            let hint = damage(&target.dir, &mut rng)?;
+            let hint = damage(&target.dir, round, &mut rng)?;
             let hint = format!("seed {} round {round}: {hint}", context.seed);
             look(context, &target, &hint, round + 2, &mut tally)?;
             tally.add("damages", 1);
@@ -86,88 +88,110 @@ fn look(
     Ok(())
 }
 
-/// Hurts one to three files, mostly in place, so that the index stays the directory's own.
-fn damage(dir: &Path, rng: &mut Rng) -> Outcome<String> {
+/// What is done to a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    Flip,
+    Zero,
+    Scribble,
+    Truncate,
+    Empty,
+    Extend,
+    Swap,
+    Copy,
+    Duplicate,
+    Delete,
+}
+
+pub(super) const HOW: [How; 10] = [
+    How::Flip,
+    How::Zero,
+    How::Scribble,
+    How::Truncate,
+    How::Empty,
+    How::Extend,
+    How::Swap,
+    How::Copy,
+    How::Duplicate,
+    How::Delete,
+];
+
+/// The files of a directory by what they are: packs, objects, and each other one for itself.
+fn kinds(dir: &Path) -> io::Result<Vec<Vec<PathBuf>>> {
+    let mut kinds: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for file in files(dir)? {
+        let name = file.strip_prefix(dir).unwrap_or(&file);
+        let kind = ["v1/packs", "v1/objects"]
+            .into_iter()
+            .find(|folder| name.starts_with(folder));
+        let kind = kind.map_or_else(|| name.to_owned(), PathBuf::from);
+        kinds.entry(kind).or_default().push(file);
+    }
+    Ok(kinds.into_values().collect())
+}
+
+/// Hurts a file, mostly in place, so that the index stays the directory's own. In turn every kind of
+/// file in every way; now and then a second one as it comes.
+fn damage(dir: &Path, round: u64, rng: &mut Rng) -> Outcome<String> {
     let mut done = Vec::new();
-    for _ in 0..=rng.below(3) {
-        let all = files(dir)?;
+    for more in 0..=rng.below(3).saturating_sub(1) {
+        let kinds = kinds(dir)?;
+        let all: Vec<&PathBuf> = kinds.iter().flatten().collect();
         if all.is_empty() {
             break;
         }
-        // Every second time the index, or one of the packs: there are many more objects.
-        let few: Vec<_> = all
-            .iter()
-            .filter(|file| file.ends_with("v1/index") || file.starts_with(dir.join("v1/packs")))
-            .collect();
-        let file = if rng.below(2) == 0 && !few.is_empty() {
-            few[rng.index(few.len())]
+        let turn = usize::try_from(round)?;
+        let (kind, how) = if more == 0 {
+            (turn / HOW.len() % kinds.len(), HOW[turn % HOW.len()])
         } else {
-            &all[rng.index(all.len())]
+            (rng.index(kinds.len()), HOW[rng.index(HOW.len())])
         };
-        let other = &all[rng.index(all.len())];
-        let what = hurt(file, other, rng)
+        let file = &kinds[kind][rng.index(kinds[kind].len())];
+        let other = all[rng.index(all.len())];
+        hurt(how, file, other, rng)
             .map_err(|e| format!("could not damage {}: {e}", file.display()))?;
         let name = file.strip_prefix(dir).unwrap_or(file);
-        done.push(format!("{what} {}", name.display()));
+        done.push(format!("{how:?} {}", name.display()));
     }
     Ok(done.join(", "))
 }
 
-fn hurt(path: &Path, other: &Path, rng: &mut Rng) -> io::Result<&'static str> {
-    if path == other && rng.below(2) == 0 {
-        fs::remove_file(path)?;
-        return Ok("delete");
+fn hurt(how: How, path: &Path, other: &Path, rng: &mut Rng) -> io::Result<()> {
+    let huge = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.len() > HUGE);
+    match how {
+        How::Swap => return swap(path, other),
+        How::Duplicate if !huge(path) => return duplicate(path, rng),
+        How::Delete | How::Duplicate => return fs::remove_file(path),
+        _ => {}
     }
     let mode = fs::metadata(path)?.permissions();
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))?;
+    match how {
+        How::Copy if !huge(other) => fs::write(path, fs::read(other)?)?,
+        _ => scratch(how, path, rng)?,
+    }
+    fs::set_permissions(path, mode)
+}
+
+/// Changes a file in place.
+pub(super) fn scratch(how: How, path: &Path, rng: &mut Rng) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let len = file.metadata()?.len();
-    let huge = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.len() > HUGE);
     let at = rng.below(len);
     let most = 1 << rng.below(20);
-    let end = at + 1 + rng.below((len - at).min(most));
+    let end = at + rng.below((len - at).min(most)) + u64::from(len > 0);
     let mut bytes = vec![0; usize::try_from(end - at).unwrap_or(1)];
-    let what = match rng.below(10) {
-        0..=2 => {
-            for _ in 0..=rng.below(4) {
-                flip(&file, rng.below(len), 1 << rng.below(8))?;
-            }
-            "flip bits of"
-        }
-        3 => {
-            file.write_all_at(&bytes, at)?;
-            "zero a part of"
-        }
-        4 => {
+    match how {
+        How::Zero => file.write_all_at(&bytes, at),
+        How::Scribble => {
             bytes.fill_with(|| rng.next().to_le_bytes()[0]);
-            file.write_all_at(&bytes, at)?;
-            "scribble over"
+            file.write_all_at(&bytes, at)
         }
-        5 => {
-            file.set_len(at)?;
-            "truncate"
-        }
-        6 => {
-            let more = [1, 64, 5_000, 1 << 33][rng.index(4)];
-            file.set_len(len + more)?;
-            "extend"
-        }
-        7 => {
-            swap(path, other)?;
-            "swap with another"
-        }
-        8 if !huge(other) => {
-            fs::write(path, fs::read(other)?)?;
-            "copy another over"
-        }
-        _ if huge(path) => {
-            fs::remove_file(path)?;
-            return Ok("delete huge");
-        }
-        _ => return duplicate(path, rng),
-    };
-    fs::set_permissions(path, mode).ok();
-    Ok(what)
+        How::Truncate => file.set_len(at),
+        How::Empty => file.set_len(0),
+        How::Extend => file.set_len(len + [1, 64, 5_000, 1 << 33][rng.index(4)]),
+        _ => (0..=rng.below(4)).try_for_each(|_| flip(&file, rng.below(len), 1 << rng.below(8))),
+    }
 }
 
 fn flip(file: &fs::File, at: u64, bit: u8) -> io::Result<()> {
@@ -189,10 +213,9 @@ fn swap(path: &Path, other: &Path) -> io::Result<()> {
 }
 
 /// Beside it, under a name of the same kind: the last digits of a number, of a digest.
-fn duplicate(path: &Path, rng: &mut Rng) -> io::Result<&'static str> {
+fn duplicate(path: &Path, rng: &mut Rng) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let keep = name.len().saturating_sub(5);
     let other = path.with_file_name(format!("{}{:05x}", &name[..keep], rng.below(1 << 20)));
-    fs::copy(path, other)?;
-    Ok("duplicate")
+    fs::copy(path, other).map(drop)
 }

@@ -48,12 +48,16 @@ const SYSTEMS: [(System, &str); 4] = [
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
     require(context, &[("mkfs.ext4", "e2fsprogs")])?;
-    let rounds = context.rounds(12, 0);
+    let rounds = context.rounds(0, 20, 60);
     let mut tallies = Vec::new();
     for (system, name) in SYSTEMS {
-        for kind in [Kind::Disk, Kind::Unmapped] {
+        for kind in [Kind::Disk, Kind::Unmapped, Kind::Deaf] {
             let name = format!("full {name} {}", kind.name());
-            let mut tally = Tally::new(name, Expect::Clean, &WATCHED);
+            let (expect, rounds) = match kind {
+                Kind::Deaf => (Expect::Caught(Fault::Dropped), rounds.min(2)),
+                _ => (Expect::Clean, rounds),
+            };
+            let mut tally = Tally::new(name, expect, &WATCHED);
             if !context.wants(&tally) {
                 continue;
             }
@@ -125,7 +129,7 @@ fn one_round(
         _ => tally.fault(Fault::Crash, format_args!("{hint}: {}", child.stderr())),
     }
     for line in child.stderr().lines().take(2) {
-        eprintln!("  {hint}: {line}");
+        tally.note(format_args!("{hint}: {line}"));
     }
     let mut model = Model::new(Promise::Flush);
     logs.follow(&mut model, tally)?;

@@ -8,7 +8,6 @@ use crate::tally::{Expect, Fault, Tally};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -21,8 +20,8 @@ const WATCHED: [Fault; 5] = [
     Fault::Wrong,
     Fault::Crash,
     Fault::Hang,
-    Fault::Sick,
     Fault::Outside,
+    Fault::Memory,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +58,15 @@ const GUISES: [Guise; 12] = [
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let mut tallies = Vec::new();
-    let rounds = context.rounds(4, 1);
-    for kind in [Kind::Disk, Kind::Unmapped] {
-        let mut tally = Tally::new(format!("hostile {}", kind.name()), Expect::Clean, &WATCHED);
+    let rounds = context.rounds(1, 4, 12);
+    for kind in [Kind::Disk, Kind::Unmapped, Kind::InPlace] {
+        let expect = match kind {
+            Kind::InPlace => Expect::Caught(Fault::Outside),
+            _ => Expect::Clean,
+        };
+        let mut tally = Tally::new(format!("hostile {}", kind.name()), expect, &WATCHED);
         // Half of it is enough for a first look.
-        if !context.wants(&tally) || context.short && kind == Kind::Unmapped {
+        if !context.wants(&tally) || context.is_short() && kind == Kind::Unmapped {
             continue;
         }
         let mut rng = Rng::new(context.seed);
@@ -71,7 +74,10 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         bench.populate(&mut tally)?;
         for place in bench.places(&mut rng, rounds)? {
             for guise in GUISES {
-                if guise != Guise::Device || is_root() {
+                // Where the control would wait for ever, it is not waited for.
+                let forever = [Guise::Fifo, Guise::Device, Guise::Huge].contains(&guise);
+                let left_out = kind == Kind::InPlace && forever;
+                if (guise != Guise::Device || is_root()) && !left_out {
                     bench
                         .one(&place, guise, &mut tally)
                         .map_err(|e| format!("{guise:?} at {place:?}: {e}"))?;
@@ -118,11 +124,30 @@ impl<'a> Bench<'a> {
     /// The paths below the directory at which something else will lie: of objects `some`, of the
     /// rest all. Names of packs differ from one population to the next: those are found by order.
     fn places(&self, rng: &mut Rng, some: u64) -> Outcome<Vec<String>> {
-        let mut places: Vec<String> = ["", "v1", "v1/packs", "v1/objects", "v1/tmp", "v1/builds"]
-            .map(str::to_owned)
-            .to_vec();
-        places.push("v1/builds/evict.lock".into());
-        places.push("v1/builds/rebuild.lock".into());
+        if self.target.kind == Kind::InPlace {
+            let names = files(&self.target.dir)?.into_iter().take(3);
+            let names = names.filter_map(|file| Some(file.file_name()?.to_str()?.to_owned()));
+            return Ok(names.collect());
+        }
+        // Names in `tmp/` cannot be foreseen; what lies there is swept.
+        let mut places: Vec<String> = [
+            "",
+            "v1",
+            "v1/packs",
+            "v1/objects",
+            "v1/tmp",
+            "v1/builds",
+            "v1/builds/evict.lock",
+            "v1/builds/rebuild.lock",
+            "v1/lock",
+            "v1/tmp/000102030405060708090a0b",
+            "v1/tmp/000102030405060708090a0c/alive",
+            "v1/tmp/000102030405060708090a0d/0123456789abcdef",
+            "v1/packs/0123456789a",
+            "v1/objects/zz",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         let (objects, rest): (Vec<_>, Vec<_>) = files(&self.target.dir)?
             .into_iter()
             .filter_map(|file| Some(file.strip_prefix(&self.target.dir).ok()?.to_owned()))
@@ -173,11 +198,7 @@ impl<'a> Bench<'a> {
         arg(&mut args, "--heal", 2);
         args.push("--clear".into());
         // Not to work is allowed: whoever can do this can delete everything.
-        let mut quiet = Tally::new(
-            format!("hostile {}", self.target.kind.name()),
-            Expect::Clean,
-            &[Fault::Wrong, Fault::Crash, Fault::Hang],
-        );
+        let mut quiet = tally.only(&[Fault::Wrong, Fault::Crash, Fault::Hang]);
         let seen = verify(self.context, &args, &hint, &mut quiet)?;
         quiet.pour_into(tally);
         tally.add(if seen.done { "opened" } else { "refused" }, 1);
@@ -216,6 +237,9 @@ fn put_on(guise: Guise, path: &Path, victim: &Path, folder: &Path) -> Outcome<()
         )?);
     }
     restore(path)?;
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
     match guise {
         Guise::Fifo => mknodat(CWD, path, FileType::Fifo, Mode::from(0o666), 0)?,
         Guise::Device => {
@@ -228,13 +252,8 @@ fn put_on(guise: Guise, path: &Path, victim: &Path, folder: &Path) -> Outcome<()
                 zero,
             )?;
         }
-        Guise::Socket => {
-            // The path of a socket is short.
-            let short = tempfile::Builder::new().prefix("s").tempdir()?;
-            let name = short.path().join("s");
-            drop(UnixListener::bind(&name)?);
-            fs::rename(&name, path)?;
-        }
+        // As one is left when nobody listens any more; made so, its path may be long.
+        Guise::Socket => mknodat(CWD, path, FileType::Socket, Mode::from(0o666), 0)?,
         Guise::Link => symlink(victim, path)?,
         Guise::LinkToFolder => symlink(folder, path)?,
         Guise::DanglingLink => symlink(victim.with_extension("not-there"), path)?,

@@ -1,9 +1,8 @@
 //! Writers are killed at random moments; what they were told must be there afterwards.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, litter, verify};
+use super::{Context, Outcome, Plan, Scenario, Target, Writers, finish, judge, litter, verify};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
-use crate::process::Running;
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
 use std::time::Duration;
@@ -14,7 +13,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const WATCHED: [Fault; 8] = [
+const WATCHED: [Fault; 9] = [
     Fault::Wrong,
     Fault::Lost,
     Fault::Stale,
@@ -23,43 +22,36 @@ const WATCHED: [Fault; 8] = [
     Fault::Hang,
     Fault::Error,
     Fault::Litter,
+    Fault::Memory,
 ];
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
-    let rounds = context.rounds(100, 16);
+    // Three writers a round, on average.
+    let rounds = context.rounds(16, 110, 1_050);
+    let control = context.rounds(6, 20, 20);
     let mut tallies = Vec::new();
-    for (name, kind, promise, rounds) in [
-        ("kill disk", Kind::Disk, Promise::Ack, rounds),
-        // Small enough for packs that are emptied now and then, and large enough for what is live,
-        // ten times over: nothing is to be evicted.
-        (
-            "kill disk 64M",
-            Kind::Disk,
-            Promise::Ack,
-            rounds.div_ceil(2),
-        ),
-        (
-            "kill tiered",
-            Kind::Tiered,
-            Promise::Flush,
-            rounds.div_ceil(4),
-        ),
-        (
-            "kill unmapped",
-            Kind::Unmapped,
-            Promise::Ack,
-            rounds.div_ceil(4),
-        ),
+    // Small enough for packs that are emptied now and then, and large enough for what is live, ten
+    // times over: nothing is to be evicted.
+    let small = 64 << 20;
+    let large = 4 << 30;
+    for (name, kind, budget, rounds) in [
+        ("disk", Kind::Disk, large, rounds),
+        ("disk 64M", Kind::Disk, small, rounds.div_ceil(2)),
+        ("tiered", Kind::Tiered, large, rounds.div_ceil(4)),
+        ("unmapped", Kind::Unmapped, large, rounds.div_ceil(4)),
+        ("in-place", Kind::InPlace, large, control),
+        ("lazy", Kind::Lazy, large, control),
     ] {
-        let mut tally = Tally::new(name, Expect::Clean, &WATCHED);
+        let (expect, promise) = match kind {
+            Kind::InPlace => (Expect::Caught(Fault::Wrong), Promise::Ack),
+            Kind::Lazy => (Expect::Caught(Fault::Lost), Promise::Ack),
+            Kind::Tiered => (Expect::Clean, Promise::Flush),
+            _ => (Expect::Clean, Promise::Ack),
+        };
+        let mut tally = Tally::new(format!("kill {name}"), expect, &WATCHED);
         if !context.wants(&tally) {
             continue;
         }
-        let budget = if name.ends_with("64M") {
-            64 << 20
-        } else {
-            4 << 30
-        };
         for series in 0..rounds.div_ceil(20) {
             let rounds = (rounds - series * 20).min(20);
             let seed = context.seed.wrapping_mul(1_000).wrapping_add(series);
@@ -73,8 +65,6 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         }
         finish(&mut tallies, tally);
     }
-    // Files appear before they are written: a half-written temporary one is all that a kill of a
-    // process leaves, unless it is renamed too early. What catches more is in `power`.
     Ok(tallies)
 }
 
@@ -91,30 +81,17 @@ fn one_directory(
     for round in 0..rounds {
         let hint = format!("seed {} directory {seed} round {round}", context.seed);
         let mut logs = Writers::new(context, writers)?;
-        let mut running = Vec::new();
-        for writer in 0..writers {
-            let mut args = target.args("worker", rng.next());
-            arg(&mut args, "--log", context.log(writer).display());
-            arg(&mut args, "--writer", writer);
-            arg(&mut args, "--writers", writers);
-            arg(&mut args, "--above", round * 1_000_000);
-            let output = context.temp.join(format!("worker{writer}"));
-            running.push(Running::start(&[], &args, &output)?);
-        }
+        let plan = Plan {
+            context,
+            target,
+            writers,
+            above: round * 1_000_000,
+            flags: Vec::new(),
+        };
+        let mut crew = plan.start(&mut rng)?;
         std::thread::sleep(Duration::from_millis(20 + rng.below(250)));
-        for child in &mut running {
-            std::thread::sleep(Duration::from_micros(rng.below(20_000)));
-            if !child.is_running() {
-                let said = child.stderr();
-                tally.fault(Fault::Crash, format_args!("{hint}: a worker ended: {said}"));
-            }
-            child.kill();
-            tally.add("kills", 1);
-            let said = child.stderr();
-            if !said.is_empty() {
-                eprintln!("  {hint}: {said}");
-            }
-        }
+        crew.kill(&mut rng, &hint, tally);
+        tally.add("kills", u64::from(writers));
         logs.follow(&mut model, tally)?;
         if model.evicted {
             tally.fault(

@@ -3,11 +3,11 @@
 //! The file system under test lies on an image file on btrfs, past the page cache, so that a
 //! reflink copy of the image holds exactly what a disk would hold.
 
-use super::{Context, Outcome, Scenario, Seen, Target, Writers, arg, finish, judge, verify};
+use super::{Context, Outcome, Plan, Scenario, Seen, Target, Writers, finish, judge, verify};
 use crate::content::Rng;
 use crate::model::{Judgement, Model, Promise};
 use crate::mount::{Device, Mount, Sweeper, image, require};
-use crate::process::{Running, tool};
+use crate::process::tool;
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
 use std::fs;
@@ -79,7 +79,8 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
             ("mkfs.ext4", "e2fsprogs"),
         ],
     )?;
-    let cuts = context.rounds(30, 0);
+    let cuts = context.rounds(0, 30, 300);
+    let control = context.rounds(0, 10, 10);
     let temp = tempfile::Builder::new()
         .prefix("keepwarm-power-")
         .tempdir_in("/dev/shm")?;
@@ -93,10 +94,10 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         for (kind, expect, cuts) in [
             (Kind::Disk, Expect::Clean, cuts),
             (Kind::Tiered, Expect::Clean, cuts.div_ceil(3)),
-            (Kind::Sound, Expect::Clean, 10),
-            (Kind::NoSync, Expect::Caught(Fault::Lost), 10),
+            (Kind::Sound, Expect::Clean, control),
+            (Kind::NoSync, Expect::Caught(Fault::Lost), control),
             // Empty, or full of zeros: a rename that got there before the bytes.
-            (Kind::NoCheck, Expect::Caught(Fault::Lost), 10),
+            (Kind::NoCheck, Expect::Caught(Fault::Lost), control),
         ] {
             let name = format!("power {} {}", system.name, kind.name());
             let mut tally = Tally::new(name, expect, &WATCHED);
@@ -142,7 +143,14 @@ impl Bench<'_> {
         let mut logs = Writers::new(self.context, WRITERS)?;
         let mut model = Model::new(Promise::Flush);
         // The directory itself is made durable by a flush, too.
-        let mut running = self.start(&target, &mut rng)?;
+        let plan = Plan {
+            context: self.context,
+            target: &target,
+            writers: WRITERS,
+            above: 0,
+            flags: Vec::new(),
+        };
+        let mut crew = plan.start(&mut rng)?;
         for cut in 0..cuts {
             std::thread::sleep(Duration::from_millis(200 + rng.below(1_500)));
             let hint = format!(
@@ -161,16 +169,8 @@ impl Bench<'_> {
             fs::remove_file(&copy)?;
             tally.add("cuts", 1);
         }
-        for (writer, child) in running.iter_mut().enumerate() {
-            if !child.is_running() {
-                let said = child.stderr();
-                tally.fault(Fault::Crash, format_args!("worker {writer} ended: {said}"));
-            }
-            child.kill();
-            for line in child.stderr().lines().take(3) {
-                eprintln!("  worker {writer}: {line}");
-            }
-        }
+        let hint = format!("seed {} {}", self.context.seed, self.system.name);
+        crew.kill(&mut rng, &hint, tally);
         Ok(())
     }
 
@@ -203,19 +203,6 @@ impl Bench<'_> {
             budget: BUDGET,
             keys: 60,
         }
-    }
-
-    fn start(&self, target: &Target, rng: &mut Rng) -> Outcome<Vec<Running>> {
-        let mut running = Vec::new();
-        for writer in 0..WRITERS {
-            let mut args = target.args("worker", rng.next());
-            arg(&mut args, "--log", self.context.log(writer).display());
-            arg(&mut args, "--writer", writer);
-            arg(&mut args, "--writers", WRITERS);
-            let output = self.context.temp.join(format!("worker{writer}"));
-            running.push(Running::start(&[], &args, &output)?);
-        }
-        Ok(running)
     }
 
     fn judge_cut(&self, copy: &Path, model: &Model, hint: &str, tally: &mut Tally) -> Outcome<()> {

@@ -209,7 +209,7 @@ impl RawFile for Open {
         found.map(|node| node.meta()).ok_or_else(not_found)
     }
 
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         step(&self.node.order);
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         if at.saturating_add(buf.len()) > held(&self.node.state).len {
@@ -220,10 +220,10 @@ impl RawFile for Open {
         self.node.copy(at, front);
         switch();
         self.node.copy(at + middle, back);
-        Ok(())
+        Ok(middle + back.len())
     }
 
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+    fn write_some(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         // Nobody who was told of what came before knows of this.
         let released = private_step();
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -243,7 +243,7 @@ impl RawFile for Open {
         step(&self.node.order);
         let mut state = held(&self.node.state);
         state.len = state.len.max(at + buf.len());
-        Ok(())
+        Ok(buf.len())
     }
 
     fn sync(&self) -> io::Result<()> {

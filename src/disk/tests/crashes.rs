@@ -1,0 +1,66 @@
+//! The disk tier and power cuts, in this process: what a cut may leave at every step of a history
+//! is laid out, opened and checked.
+//!
+//! `KEEPWARM_CRASH_HISTORIES=50` cuts at every step of that many histories of 200 operations.
+
+use crate::disk::trial::{Setup, Trial, cut_everywhere, history};
+use crate::sys::crash::{Ignored, Rng};
+
+fn histories() -> (u64, (usize, usize)) {
+    match std::env::var("KEEPWARM_CRASH_HISTORIES").map(|n| n.parse()) {
+        Ok(Ok(n)) => (n, (200, 1)),
+        _ => (10, (60, 11)),
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_step_loses_nothing_that_was_flushed() {
+    let (count, size) = histories();
+    let first = std::env::var("KEEPWARM_CRASH_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let (mut cuts, mut bad) = (0, Vec::new());
+    for seed in first..first + count {
+        match history(seed, size, |_| {}) {
+            Ok(n) => cuts += n,
+            Err(e) => bad.push(e),
+        }
+    }
+    println!("{cuts} power cuts in {count} histories");
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert!(cuts as u64 > count * 20, "only {cuts} cuts");
+}
+
+/// How many of some histories are caught when a part of the syncs does nothing.
+fn caught(ignored: Ignored) -> usize {
+    let is_bad = |seed: &u64| {
+        let outcome = history(*seed, (80, 3), |trial| trial.fs().ignore(ignored));
+        outcome.is_err()
+    };
+    (1..=4).filter(is_bad).count()
+}
+
+#[test]
+fn a_store_that_does_not_sync_is_caught() {
+    assert!(caught(Ignored::Syncs) > 0);
+}
+
+#[test]
+fn a_store_that_syncs_no_folder_is_caught() {
+    assert!(caught(Ignored::Folders) > 0);
+}
+
+#[test]
+fn a_store_that_does_not_sync_its_index_is_caught() {
+    assert!(caught(Ignored::SyncsOf("index")) > 0);
+}
+
+#[test]
+fn a_new_directory_opens_after_a_power_cut_at_any_step() {
+    let setup = Setup {
+        bytes: 1 << 20,
+        entries: 100,
+        handles: 1,
+    };
+    let trial = Trial::begin(setup).unwrap();
+    let cuts = cut_everywhere(&trial, 1, &mut Rng(3)).unwrap();
+    assert!(cuts > 10, "only {cuts} cuts");
+}

@@ -1,0 +1,7 @@
+//! The disk tier over file systems that fail or forget, and over damage.
+
+mod crashes;
+mod faults;
+mod numbers;
+mod pruning;
+mod verifying;
