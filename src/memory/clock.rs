@@ -9,22 +9,16 @@ pub(super) type Stamp = u64;
 /// Stamps below this one are never given: entries that come in without being used have them.
 pub(super) const FIRST: Stamp = 1 << 32;
 
-/// Of so many puts one reads the system's clock.
-const PUTS_PER_READING: u64 = 16;
-
 /// Gives stamps: nanoseconds since the store was made, from [`FIRST`] on.
 ///
-/// Reading the system's clock costs as much as all the rest of a hit. So one put of a few reads it,
-/// and now and then a hit; the uses between count on from the last reading. So a stamp may be
-/// behind the time by as long as the last few puts took, which is little beside the age of what
-/// makes room for them; the order of puts, and of a thread's own calls, it keeps.
+/// Reading the system's clock costs as much as all the rest of a hit. So puts read it, and now and
+/// then a hit does; the hits between take the last reading. They come after every put that was
+/// before them, and are only told apart from one another by their shard.
 // Alone on its cache lines: every hit reads it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Clock {
     latest: AtomicU64,
-    /// What `latest` was set to when the system's clock was last read.
-    read: AtomicU64,
     start: Instant,
 }
 
@@ -32,44 +26,27 @@ impl Clock {
     pub(super) fn new() -> Self {
         Self {
             latest: AtomicU64::new(FIRST),
-            read: AtomicU64::new(FIRST - PUTS_PER_READING),
             start: Instant::now(),
         }
     }
 
-    /// Reads the system's clock; later than every stamp that was given before.
-    pub(super) fn read(&self) -> Stamp {
+    /// Reads the system's clock; later than every stamp this thread was given before.
+    pub(super) fn now(&self) -> Stamp {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let now = now.saturating_add(FIRST);
         let before = self.latest.fetch_max(now, Ordering::Relaxed);
-        self.read.store(before.max(now), Ordering::Relaxed);
         if now > before.saturating_add(1) {
             return now;
         }
-        // It counted past the time, or the system's clock stands still for longer than a put takes.
-        self.count()
+        // Some systems' clocks stand still for longer than a put takes.
+        let next = before.saturating_add(2);
+        self.latest.fetch_max(next, Ordering::Relaxed);
+        next
     }
 
-    /// For a put: later than every stamp that was given before.
-    pub(super) fn next(&self) -> Stamp {
-        let latest = self.latest.load(Ordering::Relaxed);
-        let read = self.read.load(Ordering::Relaxed);
-        if latest.wrapping_sub(read) >= PUTS_PER_READING * 2 {
-            return self.read();
-        }
-        self.count()
-    }
-
-    /// For a hit: after every put's before it, told apart from other hits' only by its shard.
+    /// A stamp after every put's before it, without asking the system.
     pub(super) fn recent(&self) -> Stamp {
         self.latest.load(Ordering::Relaxed).saturating_add(1)
-    }
-
-    fn count(&self) -> Stamp {
-        // So that what is given to hits lies between.
-        self.latest
-            .fetch_add(2, Ordering::Relaxed)
-            .saturating_add(2)
     }
 }
 

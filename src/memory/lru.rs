@@ -1,25 +1,21 @@
 //! The policy: an exact least-recently-used map, as single-threaded code.
 //!
-//! A [`Table`] that gives each entry a place, the places, and a *queue* of places in the order of
-//! their last use. Every operation hands back what left, so that the caller decides where it is
-//! freed.
+//! A [`Table`] that gives each entry a place, the places, and the [`Order`] of use. Every operation
+//! hands back what left, so that the caller decides where it is freed.
 //!
 //! A hit writes its stamp into the cache line that it reads anyway, and that is all: entries are
-//! linked to no neighbours that would have to be fetched. The order is made when it is asked for: the
-//! queue is all places sorted by last use at one moment. Whoever evicts takes from its end what was
-//! not used since, and when it is empty, sorts again. So of the entries sorted each is evicted, or
-//! was used in between: sorting costs each of them a few nanoseconds, whatever their number, and a
-//! store in which all fits never sorts.
+//! linked to no neighbours that would have to be fetched. The order learns of it when the turn of the
+//! entry would have come; so it costs the more the less often something is used, and nothing in a
+//! store in which all fits.
 //!
 //! Invariants:
 //! - the places that the table says are taken hold an entry, no others do;
-//! - stamps of uses are given in the order of uses, each once;
-//! - every entry last used at `sorted_at` or before is in the queue, the one used longest ago last:
-//!   so the last one that is there still and was not used since is the oldest of all.
+//! - stamps of uses are given in the order of uses, each once.
 
 use super::Stamp;
 use super::facts::Facts;
 use super::key::Key;
+use super::order::Order;
 use super::table::{Place, Table};
 use crate::artifact::Artifact;
 use crate::fingerprint::Fingerprint;
@@ -34,8 +30,7 @@ pub(super) struct Lru {
     /// The last stamp that was given.
     latest: Stamp,
     facts: Facts,
-    queue: Vec<Place>,
-    sorted_at: Stamp,
+    order: Order,
 }
 
 /// What a place holds: one cache line of 64 bytes, so that a hit waits for one.
@@ -100,8 +95,8 @@ impl Lru {
     /// Binds `key`, which is not bound, to `entry`, behind all that was used after `stamp`.
     pub(super) fn insert_aged(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
         self.add(key, entry, stamp);
-        // It belongs into the order that is there: a new one is made, with it, when asked for.
-        self.forget_order();
+        // It stands somewhere among the others: the order is made anew, with it, when asked for.
+        self.order.forget();
     }
 
     /// The keys of entries of which `is_it` says so, knowing namespace and time of the put.
@@ -134,31 +129,42 @@ impl Lru {
         self.vacate(self.find(key)?)
     }
 
-    /// Where the entry is, and when it was last used, that was used longest ago, but for the one
-    /// under `spared`; to be [removed](Self::vacate).
+    /// When the entry was last used, and where it is, that was used longest ago, but for the one
+    /// under `spared`; to be [removed](Self::evict).
     #[inline]
-    pub(super) fn oldest_but(&mut self, spared: &Key<'_>) -> Option<(Place, Stamp)> {
-        if self.table.len() == 0 {
-            return None;
+    pub(super) fn oldest_but(&mut self, spared: &Key<'_>) -> Option<(Stamp, Place)> {
+        if !self.order.is_kept() {
+            self.make_order();
         }
-        let oldest = self.last_in_queue().or_else(|| {
-            self.sort();
-            self.last_in_queue()
-        })?;
-        if self.kept(oldest.0)?.key == *spared.fingerprint() {
-            return self.next_to_oldest(spared);
+        let oldest = self.oldest()?;
+        if self.is_other(oldest.1, spared) {
+            return Some(oldest);
         }
-        Some(oldest)
+        // Which is seldom: it was put just now, so all others were used since, or there are none.
+        let mut next = Some(oldest);
+        while let Some(record) = next.filter(|(_, place)| !self.is_other(*place, spared)) {
+            self.order.take(record);
+            next = self.oldest();
+        }
+        self.order.put_back(oldest);
+        next
     }
 
-    /// No entry was last used before this: most often the very moment at which the oldest was.
-    /// [`Stamp::MAX`] if there is none.
-    pub(super) fn no_use_before(&mut self) -> Stamp {
-        if self.table.len() == 0 {
-            return Stamp::MAX;
-        }
-        let last = self.last_in_queue();
-        last.map_or(self.sorted_at, |(_, last_use)| last_use)
+    fn is_other(&self, place: Place, spared: &Key<'_>) -> bool {
+        let kept = self.kept(place);
+        kept.is_some_and(|kept| kept.key != *spared.fingerprint())
+    }
+
+    /// Removes what [`oldest_but`](Self::oldest_but) found.
+    #[inline]
+    pub(super) fn evict(&mut self, oldest: (Stamp, Place)) -> Option<Removed> {
+        self.vacate(oldest.1)
+    }
+
+    /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
+    #[inline]
+    pub(super) fn oldest_use(&mut self) -> Stamp {
+        self.oldest().map_or(Stamp::MAX, |(stamp, _)| stamp)
     }
 
     /// How many entries there are.
@@ -174,7 +180,7 @@ impl Lru {
 
     /// Takes out what is at a place.
     #[inline]
-    pub(super) fn vacate(&mut self, place: Place) -> Option<Removed> {
+    fn vacate(&mut self, place: Place) -> Option<Removed> {
         let kept = self.places[place as usize].take()?;
         self.table.remove(Key::new(&kept.key).fold(), place);
         let last_use = kept.last_use;
@@ -226,6 +232,7 @@ impl Lru {
         }
         let place = self.table.insert(key.fold());
         self.fill(place, key, entry, stamp);
+        self.order.came(stamp, place, self.table.len());
     }
 
     #[inline]
@@ -251,67 +258,29 @@ impl Lru {
             let place = self.table.insert(Key::new(&kept.key).fold());
             self.places[place as usize] = Some(kept);
         }
-        self.forget_order();
+        self.order.forget();
     }
 
-    /// Beside the oldest, which is spared. That is seldom: it was put just now, so all others were
-    /// used since, or there are none.
-    #[cold]
-    fn next_to_oldest(&mut self, spared: &Key<'_>) -> Option<(Place, Stamp)> {
-        let next = |lru: &Self| {
-            let mut places = lru.queue.iter().rev();
-            let is_spared =
-                |place| (lru.kept(place)).is_some_and(|kept| kept.key == *spared.fingerprint());
-            places.find_map(|place| lru.unused(*place).filter(|_| !is_spared(*place)))
-        };
-        if self.table.len() > 1 && next(self).is_none() {
-            self.sort();
-        }
-        next(self)
-    }
-
-    /// The last in the queue that is there and was not used since; what comes after it is dropped.
     #[inline]
-    fn last_in_queue(&mut self) -> Option<(Place, Stamp)> {
-        while let Some(place) = self.queue.last() {
-            let found = self.unused(*place);
-            if found.is_some() {
-                return found;
-            }
-            self.queue.pop();
-        }
-        None
+    fn oldest(&mut self) -> Option<(Stamp, Place)> {
+        let places = &self.places;
+        let last_use = |place: Place| Some(places[place as usize].as_ref()?.last_use);
+        self.order.oldest(last_use)
     }
 
-    /// The entry at a place, and its last use, if that was not after the queue was made.
-    #[inline]
-    fn unused(&self, place: Place) -> Option<(Place, Stamp)> {
-        let last_use = self.kept(place)?.last_use;
-        (last_use <= self.sorted_at).then_some((place, last_use))
-    }
-
-    /// Makes the queue anew.
     #[cold]
-    fn sort(&mut self) {
+    fn make_order(&mut self) {
         // What once held many more entries must not be looked through again and again.
         if self.table.places() / 4 > self.table.len() + 7 {
             self.move_to(Table::with_room(self.table.len() * 2));
         }
         let places = (0..).zip(&self.places);
         let uses = places.filter_map(|(place, kept)| Some((kept.as_ref()?.last_use, place)));
-        let mut uses: Vec<(Stamp, Place)> = uses.collect();
-        uses.sort_unstable();
+        let uses: Vec<_> = uses.collect();
         // Of entries that nobody used yet the stamps are not among those given.
-        let newest = uses.last().map_or(0, |(last_use, _)| *last_use);
-        self.latest = self.latest.max(newest);
-        self.sorted_at = self.latest;
-        self.queue.clear();
-        self.queue.extend(uses.iter().rev().map(|(_, place)| *place));
-    }
-
-    fn forget_order(&mut self) {
-        self.queue.clear();
-        self.sorted_at = 0;
+        let newest = uses.iter().map(|(stamp, _)| *stamp).max();
+        self.latest = self.latest.max(newest.unwrap_or(0));
+        self.order.make(uses);
     }
 }
 
@@ -350,11 +319,10 @@ mod tests {
         let spared = fingerprint(spared);
         let spared = Key::new(&spared);
         let removed = std::iter::from_fn(|| {
-            let before = lru.no_use_before();
-            let (place, last_use) = lru.oldest_but(&spared)?;
-            let removed = lru.vacate(place).unwrap();
-            assert_eq!(removed.last_use, last_use);
-            assert!(last_use >= before);
+            let oldest = lru.oldest_but(&spared)?;
+            assert!(oldest.0 >= lru.oldest_use());
+            let removed = lru.evict(oldest).unwrap();
+            assert_eq!(removed.last_use, oldest.0);
             Some(removed)
         });
         removed
@@ -363,8 +331,8 @@ mod tests {
     }
 
     fn evict(lru: &mut Lru) -> Option<Stamp> {
-        let (place, _) = lru.oldest_but(&Key::new(&fingerprint(200)))?;
-        Some(lru.vacate(place)?.last_use)
+        let oldest = lru.oldest_but(&Key::new(&fingerprint(200)))?;
+        Some(lru.evict(oldest)?.last_use)
     }
 
     #[test]
@@ -377,22 +345,22 @@ mod tests {
             put(&mut lru, n, 10 + u64::from(n));
         }
         assert_eq!(evict(&mut lru), Some(10));
-        assert_eq!(lru.no_use_before(), 11);
+        assert_eq!(lru.oldest_use(), 11);
         // Used, removed, replaced, put again in the slot of another, and new: after those sorted.
         assert!(lru.get(&Key::new(&fingerprint(1)), 20).is_some());
         assert!(lru.remove(&Key::new(&fingerprint(2))).is_some());
         put(&mut lru, 2, 21);
         put(&mut lru, 3, 22);
         put(&mut lru, 0, 23);
-        assert_eq!(lru.no_use_before(), 14);
+        assert_eq!(lru.oldest_use(), 14);
         let gone = evicted(&mut lru, 2);
         assert_eq!(gone, [(4, 14), (5, 15), (1, 20), (3, 22), (0, 23)]);
-        assert_eq!((lru.len(), lru.no_use_before()), (1, 21));
+        assert_eq!((lru.len(), lru.oldest_use()), (1, 21));
         // The oldest is spared, and what was used after it goes.
         put(&mut lru, 7, 30);
         assert_eq!(evicted(&mut lru, 2), [(7, 30)]);
         assert_eq!(evicted(&mut lru, 200), [(2, 21)]);
-        assert_eq!((lru.len(), lru.no_use_before()), (0, Stamp::MAX));
+        assert_eq!((lru.len(), lru.oldest_use()), (0, Stamp::MAX));
     }
 
     #[test]

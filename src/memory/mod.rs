@@ -1,6 +1,6 @@
 //! The memory tier: a sharded LRU with budgets that all shards share.
 //!
-//! Built in layers: [`table`] and [`lru`] are the policy, single-threaded; [`shard`] adds the
+//! Built in layers: [`table`], [`order`] and [`lru`] are the policy, single-threaded; [`shard`] adds the
 //! counters; this file adds the locks. [`key`] chooses shards, [`budget`] counts, [`clock`] stamps.
 //!
 //! Invariants:
@@ -17,6 +17,7 @@ mod clock;
 mod facts;
 mod key;
 mod lru;
+mod order;
 mod shard;
 mod table;
 
@@ -258,7 +259,7 @@ impl MemoryStore {
                 EvictionReason::RejectedPut,
                 1,
                 size(&old.entry),
-                age(self.clock.read(), old.last_use),
+                age(self.clock.now(), old.last_use),
             ));
         }
         outcome
@@ -277,8 +278,8 @@ impl MemoryStore {
         while let Err(exceeded) = self.budget.pay(&mut owed) {
             if round == 0 {
                 // Most often it is one.
-                outcome.displaced.reserve_exact(1);
-                outcome.evictions.reserve_exact(1);
+                outcome.displaced = Vec::with_capacity(1);
+                outcome.evictions = Vec::with_capacity(1);
             }
             let Some((bytes, last_use)) = self.evict_one(newest, round, &mut outcome.displaced)
             else {
@@ -314,18 +315,11 @@ impl MemoryStore {
         displaced: &mut Vec<Displaced>,
     ) -> Option<(u64, Stamp)> {
         let own = self.index(newest.fold());
-        let mut candidates = [(Stamp::MAX, own); SAMPLED_SHARDS + 1];
+        let mut is_spared = false;
         // The upper half of the fold chose no shard yet; each round looks elsewhere.
         let start = (newest.fold() >> 32).wrapping_add(round.wrapping_mul(SAMPLED_SHARDS as u64));
-        let sampled = SAMPLED_SHARDS.min(self.shards.len()) as u64;
-        let others = (0..sampled).map(|step| self.index(start.wrapping_add(step)));
-        let sampled = std::iter::once(own).chain(others.filter(|other| *other != own));
-        for (candidate, index) in candidates.iter_mut().zip(sampled) {
-            *candidate = (self.oldest[index].load(Ordering::Relaxed), index);
-        }
         for look in 0.. {
-            let (at, next) = oldest_of(&candidates);
-            let (oldest, index) = candidates[at];
+            let (oldest, index, next) = self.oldest_of(start, own, is_spared);
             if oldest == Stamp::MAX {
                 break;
             }
@@ -333,12 +327,36 @@ impl MemoryStore {
             let next = if look < MOST_LOOKS { next } else { Stamp::MAX };
             match self.evict_from(index, newest, next, displaced) {
                 Ok(evicted) => return Some(evicted),
-                Err(younger) => candidates[at].0 = younger,
+                // Nothing but the newest entry.
+                Err(stamp) => is_spared |= stamp == Stamp::MAX && index == own,
             }
         }
         let all = 0..self.shards.len();
         all.into_iter()
             .find_map(|index| (self.evict_from(index, newest, Stamp::MAX, displaced)).ok())
+    }
+
+    /// Of `own`, unless it is spared, and a few more shards that which seems to have the oldest
+    /// entry: when that was used, and when the oldest of the others was.
+    #[inline]
+    fn oldest_of(&self, start: u64, own: usize, is_spared: bool) -> (Stamp, usize, Stamp) {
+        let seems = |index: usize| {
+            if is_spared && index == own {
+                return Stamp::MAX;
+            }
+            self.oldest[index].load(Ordering::Relaxed)
+        };
+        let (mut oldest, mut chosen, mut next) = (seems(own), own, Stamp::MAX);
+        for step in 0..SAMPLED_SHARDS.min(self.shards.len()) as u64 {
+            let other = self.index(start.wrapping_add(step));
+            let stamp = seems(other);
+            if stamp < oldest {
+                (oldest, chosen, next) = (stamp, other, oldest);
+            } else if other != chosen {
+                next = next.min(stamp);
+            }
+        }
+        (oldest, chosen, next)
     }
 
     /// Evicts from one shard, unless its oldest entry was last used after `other`: then tells when.
@@ -355,22 +373,9 @@ impl MemoryStore {
             displaced.push(Displaced::new(removed.key, removed.entry));
             evicted
         });
-        self.oldest[index].store(shard.no_use_before(), Ordering::Relaxed);
+        self.oldest[index].store(shard.oldest_use(), Ordering::Relaxed);
         evicted
     }
-}
-
-/// Where the oldest of the candidates is, and how old the next one.
-fn oldest_of(candidates: &[(Stamp, usize)]) -> (usize, Stamp) {
-    let (mut place, mut oldest, mut next) = (0, Stamp::MAX, Stamp::MAX);
-    for (at, (stamp, _)) in candidates.iter().enumerate() {
-        if *stamp < oldest {
-            (place, next, oldest) = (at, oldest, *stamp);
-        } else {
-            next = next.min(*stamp);
-        }
-    }
-    (place, next)
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -383,7 +388,7 @@ impl Store for MemoryStore {
         }
         let found = self.lock(index).get(&key, |hits| {
             if hits % HITS_PER_CLOCK_READING == 0 {
-                self.clock.read()
+                self.clock.now()
             } else {
                 self.clock.recent()
             }
@@ -412,7 +417,7 @@ impl Store for MemoryStore {
         if !self.budget.fits(size(&entry)) {
             return Ok(self.reject(&key, entry));
         }
-        let now = self.clock.next();
+        let now = self.clock.now();
         let mut replaced = None;
         let (status, owed) = self.with(index, |shard| {
             self.came_in(index, now);
@@ -433,7 +438,7 @@ impl Store for MemoryStore {
     }
 
     fn touch(&self, keys: &[Fingerprint]) -> Result<()> {
-        let now = self.clock.read();
+        let now = self.clock.now();
         for key in keys.iter().map(Key::new) {
             self.with(self.index(key.fold()), |shard| shard.touch(&key, now));
         }

@@ -169,11 +169,11 @@ impl Shard {
     /// shard, last used at `other`, is older: then it tells when its own was used.
     #[inline]
     pub(super) fn evict(&mut self, spared: &Key<'_>, other: Stamp) -> Result<Removed, Stamp> {
-        let (place, oldest) = self.lru.oldest_but(spared).ok_or(Stamp::MAX)?;
-        if oldest > other {
-            return Err(oldest);
+        let oldest = self.lru.oldest_but(spared).ok_or(Stamp::MAX)?;
+        if oldest.0 > other {
+            return Err(oldest.0);
         }
-        let removed = self.lru.vacate(place).ok_or(Stamp::MAX)?;
+        let removed = self.lru.evict(oldest).ok_or(Stamp::MAX)?;
         self.count_eviction(&removed);
         Ok(removed)
     }
@@ -185,9 +185,10 @@ impl Shard {
         all
     }
 
-    /// See [`Lru::no_use_before`].
-    pub(super) fn no_use_before(&mut self) -> Stamp {
-        self.lru.no_use_before()
+    /// When the entry used longest ago was used, after an [`evict`](Self::evict).
+    #[inline]
+    pub(super) fn oldest_use(&mut self) -> Stamp {
+        self.lru.oldest_use()
     }
 
     /// Adds this shard's counters to a snapshot.

@@ -1,0 +1,94 @@
+//! The order of use of a shard's places, without links between them.
+//!
+//! A record names a place and when its entry was last used, as far as was known when it was made.
+//! Entries that came in since are a queue by themselves, for they come in order; entries that were
+//! used again are found out only when their turn has come, and get a new record in a heap. So a hit
+//! changes nothing here, and what comes in once and goes costs one step at each end of a queue.
+//! As long as nobody asks for the oldest there are no records at all: they are made by sorting.
+//!
+//! Invariant: if there are records, each entry has one, of a use that was its last one or before it.
+//! So the least record that is true is the entry used longest ago. (Records of what was removed are
+//! thrown away when their turn comes, or if there are too many.)
+
+use super::Stamp;
+use super::table::Place;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+type Record = (Stamp, Place);
+
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// The oldest in front.
+    came: VecDeque<Record>,
+    used: BinaryHeap<Reverse<Record>>,
+    is_kept: bool,
+}
+
+impl Order {
+    /// Whether there are records.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    /// Forgets all records.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Makes records of all entries.
+    pub(super) fn make(&mut self, mut all: Vec<Record>) {
+        all.sort_unstable();
+        self.used.clear();
+        self.came = all.into();
+        self.is_kept = true;
+    }
+
+    /// An entry came in and was used later than all others; there are so many now.
+    #[inline]
+    pub(super) fn came(&mut self, stamp: Stamp, place: Place, entries: usize) {
+        if !self.is_kept {
+            return;
+        }
+        if self.came.len() + self.used.len() > entries * 2 + 8 {
+            self.forget();
+            return;
+        }
+        self.came.push_back((stamp, place));
+    }
+
+    /// The oldest record that is true, where `last_use` tells of a place what is true, if it is
+    /// taken.
+    #[inline]
+    pub(super) fn oldest(&mut self, last_use: impl Fn(Place) -> Option<Stamp>) -> Option<Record> {
+        loop {
+            let came = self.came.front().copied();
+            let used = self.used.peek().map(|record| record.0);
+            let is_used = came.is_none() || used.is_some_and(|used| Some(used) < came);
+            let record = if is_used { used? } else { came? };
+            let now = last_use(record.1);
+            if now == Some(record.0) {
+                return Some(record);
+            }
+            self.take(record);
+            if let Some(now) = now {
+                self.used.push(Reverse((now, record.1)));
+            }
+        }
+    }
+
+    /// Takes out a record that is the oldest of all.
+    #[inline]
+    pub(super) fn take(&mut self, record: Record) {
+        if self.came.front() == Some(&record) {
+            self.came.pop_front();
+        } else {
+            self.used.pop();
+        }
+    }
+
+    /// Puts a record back.
+    pub(super) fn put_back(&mut self, record: Record) {
+        self.used.push(Reverse(record));
+    }
+}
