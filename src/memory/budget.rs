@@ -120,9 +120,9 @@ impl Budget {
     }
 
     /// Counts what is owed still, or was taken too much.
-    pub(super) fn conclude(&self, owed: Owed) {
-        self.entries.add(owed.entries);
-        self.bytes.add(owed.bytes);
+    pub(super) fn conclude(&self, Owed { entries, bytes }: Owed) {
+        self.entries.add(entries);
+        self.bytes.add(bytes);
     }
 }
 

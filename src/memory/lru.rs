@@ -24,11 +24,12 @@ use crate::store::Entry;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Lru {
+    /// The last stamp that was given; first, since a hit changes nothing else here.
+    latest: Stamp,
     table: Table,
     places: Box<[Option<Kept>]>,
-    /// The last stamp that was given.
-    latest: Stamp,
     facts: Facts,
     order: Order,
 }
@@ -67,6 +68,10 @@ impl Lru {
 
     /// The entry under `key`, used now.
     #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "what a hit gives would go through memory once for each layer"
+    )]
     pub(super) fn get(&mut self, key: &Key<'_>, stamp: Stamp) -> Option<Entry> {
         let place = self.find(key)?;
         let stamp = self.next(stamp);
@@ -198,7 +203,7 @@ impl Lru {
         self.latest
     }
 
-    #[inline(always)]
+    #[inline]
     fn find(&self, key: &Key<'_>) -> Option<Place> {
         let is_it = |place| {
             let kept = self.kept(place);
@@ -207,7 +212,7 @@ impl Lru {
         self.table.find(key.fold(), is_it)
     }
 
-    #[inline(always)]
+    #[inline]
     fn kept(&self, place: Place) -> Option<&Kept> {
         self.places[place as usize].as_ref()
     }
@@ -284,7 +289,7 @@ impl Lru {
     }
 }
 
-#[inline(always)]
+#[inline]
 fn entry(artifact: Artifact, put_at: u64, namespace: NamespaceId, cost: u64) -> Entry {
     let mut entry = Entry::from(artifact);
     if put_at != 0 {
@@ -372,10 +377,7 @@ mod tests {
         for (n, stamp) in [(2, 9), (0, 10), (2, 10)] {
             lru.get(&Key::new(&fingerprint(n)), stamp);
         }
-        assert_eq!(
-            evicted(&mut lru, 200),
-            [(1, 11), (3, 13), (0, 15), (2, 16)]
-        );
+        assert_eq!(evicted(&mut lru, 200), [(1, 11), (3, 13), (0, 15), (2, 16)]);
     }
 
     #[test]
@@ -386,7 +388,12 @@ mod tests {
             lru.insert_aged(&Key::new(&fingerprint(n)), vec![n].into(), stamp);
         };
         add(&mut lru, 5);
-        lru.insert(&Key::new(&fingerprint(100)), vec![1].into(), 1000, &mut None);
+        lru.insert(
+            &Key::new(&fingerprint(100)),
+            vec![1].into(),
+            1000,
+            &mut None,
+        );
         for n in [3, 4, 9, 1] {
             add(&mut lru, n);
         }
@@ -394,7 +401,12 @@ mod tests {
         for n in [7, 8, 2, 6] {
             add(&mut lru, n);
         }
-        lru.insert(&Key::new(&fingerprint(101)), vec![1].into(), 1001, &mut None);
+        lru.insert(
+            &Key::new(&fingerprint(101)),
+            vec![1].into(),
+            1001,
+            &mut None,
+        );
         lru.get(&Key::new(&fingerprint(2)), 1002);
         let order: Vec<u8> = evicted(&mut lru, 200).into_iter().map(|e| e.0).collect();
         assert_eq!(order, [3, 4, 5, 6, 7, 8, 9, 100, 101, 2]);

@@ -47,9 +47,10 @@ const HITS_PER_CLOCK_READING: u64 = 32;
 
 /// Artifacts in memory, the least recently used of which make room for new ones.
 ///
-/// Cheap to share by reference or in an [`Arc`](std::sync::Arc). A hit, an insert and an eviction
-/// each cost the same with a thousand entries and with a million. The order of eviction is exact
-/// inside a shard, and close to exact across shards.
+/// Cheap to share by reference or in an [`Arc`](std::sync::Arc). A hit and an insert cost the same
+/// with a thousand entries and with a million, but for what the processor's caches miss; evicting
+/// what was used again costs the logarithm of how many such entries there are. The order of eviction
+/// is exact inside a shard, and close to exact across shards.
 ///
 /// What [`put`](Store::put) displaces is handed back in its [`PutOutcome`], the newest entry is
 /// not among it, and all evictions of one put are one report. A put of the very allocation that is

@@ -62,7 +62,7 @@ impl Table {
     }
 
     /// The place with this fold that `is_it` confirms. It may be asked about empty places too.
-    #[inline(always)]
+    #[inline]
     pub(super) fn find(&self, fold: u64, is_it: impl Fn(Place) -> bool) -> Option<Place> {
         let mut at = self.home(fold);
         // More groups than there are cannot have been passed.
@@ -118,10 +118,10 @@ impl Table {
 
     /// The group where the search begins; in the order of folds, so that moving all entries to a
     /// larger table goes through both in order.
-    #[inline(always)]
+    #[inline]
     fn home(&self, fold: u64) -> usize {
         // Budgets are below 2^31 entries, so there are fewer than 2^32 groups.
-        ((fold >> 32) * self.groups.len() as u64 >> 32) as usize
+        (((fold >> 32) * self.groups.len() as u64) >> 32) as usize
     }
 
     #[inline]
@@ -135,12 +135,15 @@ impl Table {
 }
 
 /// Bits of a fold that have no say in the choice of the group; never zero.
-#[inline(always)]
+#[inline]
 fn tag(fold: u64) -> u8 {
     ((fold >> 24 & 0xff) as u8).max(1)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "there are below 2^32 places")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "there are below 2^32 places"
+)]
 fn place(group: usize, way: usize) -> Place {
     (group * WAYS + way) as Place
 }
@@ -153,11 +156,11 @@ fn first(ways: u64) -> usize {
 impl Group {
     /// The ways with this tag, as the top bit of each one's lane. The first one has it indeed; after
     /// it there may be some that have not.
-    #[inline(always)]
+    #[inline]
     fn like(self, tag: u8) -> u64 {
         // The subtraction borrows from a lane that is zero; going on, the borrow makes a lane that is
         // one look as if it were.
-        let others = self.0 ^ ONES * u64::from(tag);
+        let others = self.0 ^ (ONES * u64::from(tag));
         others.wrapping_sub(ONES) & !others & TAG_TOPS
     }
 
