@@ -92,3 +92,42 @@ impl Order {
         self.used.push(Reverse(record));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        // A place is taken, used, freed and taken again; now and then the oldest goes.
+        #[test]
+        #[cfg_attr(miri, ignore = "safe code of one thread: hours, and nothing for Miri to see")]
+        fn the_oldest_is_the_least_of_all_last_uses(
+            steps in prop::collection::vec((0..12u32, 0..8u8), 0..300),
+        ) {
+            let mut order = Order::default();
+            let mut model: BTreeMap<Place, Stamp> = BTreeMap::new();
+            for (stamp, (place, what)) in (1..).zip(steps) {
+                if what < 3 {
+                    if !order.is_kept() {
+                        order.make(model.iter().map(|(place, stamp)| (*stamp, *place)).collect());
+                    }
+                    let oldest = model.iter().map(|(place, stamp)| (*stamp, *place)).min();
+                    prop_assert_eq!(order.oldest(|place| model.get(&place).copied()), oldest);
+                    if let (Some((_, place)), true) = (oldest, what == 0) {
+                        model.remove(&place);
+                    }
+                } else if what == 3 {
+                    model.remove(&place);
+                } else if model.insert(place, stamp).is_none() {
+                    order.came(stamp, place, model.len());
+                }
+                let records = order.came.len() + order.used.len();
+                prop_assert!(records <= 2 * 12 + 9, "{} records", records);
+            }
+        }
+    }
+}
