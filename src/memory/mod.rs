@@ -36,12 +36,13 @@ use lru::size;
 pub(crate) use shard::Added;
 use shard::Shard;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
-/// How many shards an eviction looks at before it chooses its victim.
-const SAMPLED_SHARDS: usize = 8;
+/// How many shards an eviction looks at before it chooses its victim; a power of two.
+const SAMPLED_SHARDS: usize = 16;
 /// After so many looks at shards whose oldest entry was used meanwhile it takes what it finds.
-const MOST_LOOKS: usize = 4 * SAMPLED_SHARDS;
+const MOST_LOOKS: usize = 2 * SAMPLED_SHARDS;
 /// A shard reads the system's clock for one of so many hits.
 const HITS_PER_CLOCK_READING: u64 = 32;
 
@@ -318,11 +319,17 @@ impl MemoryStore {
         let own = self.index(newest.fold());
         let mut is_spared = false;
         // The upper half of the fold chose no shard yet; each round looks elsewhere.
-        let start = (newest.fold() >> 32).wrapping_add(round.wrapping_mul(SAMPLED_SHARDS as u64));
+        let number = SAMPLED_SHARDS.min(self.shards.len());
+        let first = self.index((newest.fold() >> 32).wrapping_add(round) * number as u64);
+        let mut looked_at = first..first + number;
         for look in 0.. {
-            let (oldest, index, next) = self.oldest_of(start, own, is_spared);
+            let (oldest, index, next) = self.oldest_of(looked_at.clone(), own, is_spared);
             if oldest == Stamp::MAX {
-                break;
+                if looked_at.len() == self.shards.len() {
+                    break;
+                }
+                looked_at = 0..self.shards.len();
+                continue;
             }
             // Others may use what is found to be the oldest again and again; not for ever.
             let next = if look < MOST_LOOKS { next } else { Stamp::MAX };
@@ -332,28 +339,24 @@ impl MemoryStore {
                 Err(stamp) => is_spared |= stamp == Stamp::MAX && index == own,
             }
         }
-        let all = 0..self.shards.len();
-        all.into_iter()
-            .find_map(|index| (self.evict_from(index, newest, Stamp::MAX, displaced)).ok())
+        None
     }
 
-    /// Of `own`, unless it is spared, and a few more shards that which seems to have the oldest
+    /// Of `own`, unless it is spared, and some more shards that which seems to have the oldest
     /// entry: when that was used, and when the oldest of the others was.
     #[inline]
-    fn oldest_of(&self, start: u64, own: usize, is_spared: bool) -> (Stamp, usize, Stamp) {
-        let seems = |index: usize| {
-            if is_spared && index == own {
-                return Stamp::MAX;
+    fn oldest_of(&self, some: Range<usize>, own: usize, is_spared: bool) -> (Stamp, usize, Stamp) {
+        let own_seems = self.oldest[own].load(Ordering::Relaxed);
+        let own_seems = if is_spared { Stamp::MAX } else { own_seems };
+        let (mut oldest, mut chosen, mut next) = (own_seems, own, Stamp::MAX);
+        for (other, seems) in some.clone().zip(&self.oldest[some]) {
+            let stamp = seems.load(Ordering::Relaxed);
+            if other == own {
+                continue;
             }
-            self.oldest[index].load(Ordering::Relaxed)
-        };
-        let (mut oldest, mut chosen, mut next) = (seems(own), own, Stamp::MAX);
-        for step in 0..SAMPLED_SHARDS.min(self.shards.len()) as u64 {
-            let other = self.index(start.wrapping_add(step));
-            let stamp = seems(other);
             if stamp < oldest {
                 (oldest, chosen, next) = (stamp, other, oldest);
-            } else if other != chosen {
+            } else {
                 next = next.min(stamp);
             }
         }
