@@ -1,6 +1,10 @@
 //! A cache directory of its own for each test, and the command run on it.
-#![allow(unreachable_pub, reason = "shared by the test files")]
-#![allow(dead_code, reason = "each test file uses what it needs")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test file uses what it needs, and fails by panicking"
+)]
 
 use assert_cmd::Command;
 use keepwarm::{Cache, Fingerprint};
