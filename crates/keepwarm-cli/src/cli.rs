@@ -47,8 +47,20 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Stats(cmd::stats::Stats),
     Ls(cmd::ls::Ls),
+    Show(cmd::show::Show),
+    Path(cmd::path::PathCommand),
+    Namespaces(cmd::namespaces::Namespaces),
     Get(cmd::get::Get),
     Put(cmd::put::Put),
+    Remove(cmd::remove::Remove),
+    Mark(cmd::mark::MarkCommand),
+    Gc(cmd::gc::Gc),
+    Prune(cmd::prune::PruneCommand),
+    Verify(cmd::verify::Verify),
+    Rebuild(cmd::rebuild::Rebuild),
+    Clear(cmd::clear::Clear),
+    Completions(cmd::completions::Completions),
+    Man(cmd::completions::Man),
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ impl Context {
     }
 
     /// The cache directory, as it was given; it need not be there.
-    #[allow(dead_code, reason = "for the sub-commands to come")]
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -57,7 +56,6 @@ impl Context {
     }
 
     /// The directory for changing what is in it; it has to be there. Refused in read-only mode.
-    #[allow(dead_code, reason = "for the sub-commands to come")]
     pub(crate) fn change(&self) -> Result<DiskStore> {
         self.refuse_read_only()?;
         let opened = self.builder().must_exist(true).open(&self.directory);

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use keepwarm::{DiskStore, EntryInfo, Fingerprint};
+use std::fmt;
 
 /// Fewer digits than this name nothing on purpose.
 const SHORTEST: usize = 4;
@@ -20,6 +21,12 @@ pub(crate) fn parse_prefix(text: &str) -> Result<KeyPrefix, String> {
         return Err("expected a key, or its first digits: 4 to 64 hexadecimal ones".to_owned());
     }
     Ok(KeyPrefix(text.to_ascii_lowercase()))
+}
+
+/// The failure that an artifact is bound and not whole.
+pub(crate) fn damaged(key: &Fingerprint) -> Failure {
+    Failure::failed(format!("the artifact of {key} is damaged, and not served"))
+        .advise("`keepwarm verify --repair` removes what is damaged.")
 }
 
 /// For clap: a whole key.
@@ -74,6 +81,12 @@ impl KeyPrefix {
     pub(crate) fn missing(&self) -> Failure {
         Failure::failed(format!("no entry has the key {}", self.0))
             .advise("`keepwarm ls` shows what there is; entries that were not used go first.")
+    }
+}
+
+impl fmt::Display for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -10,6 +10,8 @@
 //! | `units` | sizes, ages and times, read and written |
 //! | `files` | files that are not the cache's |
 //! | `keys` | keys, whole or by their first digits |
+//! | `item`, `counters`, `metrics` | entries and statistics, as programs read them |
+//! | `marks` | moments that have a name |
 //! | `progress`, `interrupt` | long work on a terminal; Ctrl-C |
 //! | `cmd/` | one file a sub-command |
 //!
@@ -23,10 +25,14 @@
 mod cli;
 mod cmd;
 mod context;
+mod counters;
 mod failure;
 mod files;
 mod interrupt;
+mod item;
 mod keys;
+mod marks;
+mod metrics;
 mod output;
 mod progress;
 mod settings;

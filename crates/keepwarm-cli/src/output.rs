@@ -101,7 +101,6 @@ pub(crate) fn bold(text: &str) -> String {
 }
 
 /// A text that warns, where there is colour.
-#[allow(dead_code, reason = "for the sub-commands to come")]
 pub(crate) fn warning(text: &str) -> String {
     let yellow = Style::new().fg_color(Some(AnsiColor::Yellow.into()));
     format!("{yellow}{text}{yellow:#}")

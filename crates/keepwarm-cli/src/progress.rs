@@ -3,12 +3,17 @@
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar of so many bytes; nothing where standard error is no terminal.
-#[allow(dead_code, reason = "for the sub-commands to come")]
 pub(crate) fn bytes(total: u64, what: &'static str) -> ProgressBar {
     styled(total, what, "{msg} {wide_bar} {bytes}/{total_bytes} {eta}")
 }
 
-#[allow(dead_code, reason = "for the sub-commands to come")]
+/// Something that turns while work of unknown length goes on.
+pub(crate) fn spinner(what: &'static str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(what);
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
+}
+
 fn styled(total: u64, what: &'static str, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what);
     // A template that does not parse is a mistake that a test finds; the default serves then.

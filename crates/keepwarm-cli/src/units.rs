@@ -66,6 +66,12 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// So many entries, for people.
+pub(crate) fn entries(number: u64) -> String {
+    let noun = if number == 1 { "entry" } else { "entries" };
+    format!("{} {noun}", count(number))
+}
+
 /// How long something took or takes, for people, in one or two units: `1m 5s`, `843ms`.
 pub(crate) fn duration(time: Duration) -> String {
     let precision = match time {
@@ -114,9 +120,34 @@ pub(crate) fn printable(name: &str) -> String {
 }
 
 /// The id of a namespace as 16 hexadecimal digits; `None` for what is outside every namespace.
-#[allow(dead_code, reason = "for the sub-commands to come")]
 pub(crate) fn namespace_id(id: NamespaceId) -> Option<String> {
     (id != NamespaceId::NONE).then(|| format!("{:016x}", id.as_u64()))
+}
+
+/// A time in nanoseconds, as programs read it; about 584 years at most.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What something took to build, for people.
+pub(crate) fn cost(time: Duration) -> String {
+    if time.is_zero() {
+        return "-".to_owned();
+    }
+    duration(time)
+}
+
+/// How the space on disk changed, for people.
+pub(crate) fn change(before: u64, after: u64) -> String {
+    format!("on disk {}, before {}", size(after), size(before))
+}
+
+/// How much of a budget is used, in brackets; nothing where there is no budget.
+pub(crate) fn part(bytes: u64, budget: u64) -> String {
+    let ppm = (u128::from(bytes) * 1_000_000).checked_div(u128::from(budget));
+    let ppm = ppm.and_then(|ppm| u32::try_from(ppm).ok());
+    ppm.map(|ppm| format!(" ({})", percent(ppm)))
+        .unwrap_or_default()
 }
 
 /// A rate in percent with one decimal, rounded down: `66.6 %`.

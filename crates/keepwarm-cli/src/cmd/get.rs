@@ -82,10 +82,7 @@ impl Get {
         match store.get_artifact(&key)? {
             Some(artifact) => Ok((key, artifact)),
             // It is bound, and what it is bound to is damaged or gone.
-            None if store.info(&key)?.is_some() => Err(Failure::failed(format!(
-                "the artifact of {key} is damaged, and not served"
-            ))
-            .advise("`keepwarm verify --repair` removes what is damaged.")),
+            None if store.info(&key)?.is_some() => Err(keys::damaged(&key)),
             None => Err(self.key.missing()),
         }
     }
