@@ -57,8 +57,7 @@ fn write_aside(target: &Path, bytes: &[u8]) -> io::Result<()> {
     // The umask takes away from it; a temporary file is private otherwise.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    let _unfinished = Unfinished::new(file.path());
+    let (mut file, _unfinished) = Unfinished::make(|| builder.tempfile_in(folder))?;
     file.write_all(bytes)?;
     file.persist(target).map(drop).map_err(|e| e.error)
 }

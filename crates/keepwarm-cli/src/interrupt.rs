@@ -2,8 +2,10 @@
 //!
 //! The cache itself needs no care: it survives `kill -9` at any moment.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tempfile::NamedTempFile;
 
 /// The exit code of what Ctrl-C ended, as shells have it.
 const INTERRUPTED: i32 = 130;
@@ -35,10 +37,15 @@ pub(crate) fn install() {
 pub(crate) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// Watches over the file at `path`.
-    pub(crate) fn new(path: &Path) -> Self {
-        unfinished().push(path.to_path_buf());
-        Self(path.to_path_buf())
+    /// Makes a file and watches over it; no signal comes in between.
+    pub(crate) fn make(
+        make: impl FnOnce() -> io::Result<NamedTempFile>,
+    ) -> io::Result<(NamedTempFile, Self)> {
+        let mut files = unfinished();
+        let file = make()?;
+        let path = file.path().to_path_buf();
+        files.push(path.clone());
+        Ok((file, Self(path)))
     }
 }
 

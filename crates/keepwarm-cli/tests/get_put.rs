@@ -1,5 +1,10 @@
 //! `get` and `put`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use predicates::prelude::*;

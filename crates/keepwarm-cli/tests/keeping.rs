@@ -1,5 +1,10 @@
 //! `gc`, `prune`, `verify`, `rebuild`, `clear`, `remove`, `mark`; and `completions`, `man`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{Cache, DiskStore, Entry, Store};

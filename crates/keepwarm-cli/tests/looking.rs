@@ -1,5 +1,10 @@
 //! `stats`, `ls`, `show`, `path`, `namespaces`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{DiskStore, Entry, Store};
