@@ -2,7 +2,7 @@
 
 use super::counters::Counters;
 use super::envelope::{Envelope, KeyId, Kind, growth, record_len};
-use super::header::{Changes, Field, REBUILDING};
+use super::header::{Changes, Field, REBUILDING, sealed};
 use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lookup::Binding;
@@ -108,7 +108,7 @@ impl Inner {
         if unbound && new.envelope.kind != Kind::Namespace {
             totals.add(Field::Entries, 1);
         }
-        totals.raise(Field::Generation, new.envelope.generation);
+        totals.raise(Field::Generation, sealed(new.envelope.generation));
         totals.add(Field::Puts, 1);
         Ok(Bound::Done {
             rebound: found.live.len(),

@@ -13,7 +13,7 @@ use super::lock::turn;
 use super::object;
 use super::pack::{Pack, is_absent};
 use super::pending::Pending;
-use super::slot::{Slot, SlotKind};
+use super::slot::{Place, Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
@@ -343,7 +343,7 @@ impl Inner {
     pub(super) fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
         let io = |e| self.error("retire a replaced entry", e);
         // The newest binding may be another process's, which nobody has synced yet.
-        let mut newest: FxHashMap<Fingerprint, u64> = FxHashMap::default();
+        let mut newest: FxHashMap<Fingerprint, (u64, Place)> = FxHashMap::default();
         let index = self.index();
         for key in &pending.rebound {
             let Some(binding) = self.bindings(&index, key).map_err(io)?.live.pop() else {
@@ -364,14 +364,18 @@ impl Inner {
                 }
                 Kind::Inline | Kind::Namespace => {}
             }
-            newest.insert(*key, binding.envelope.generation);
+            newest.insert(*key, (binding.envelope.generation, binding.slot.place));
         }
         self.sync_pack_names()?;
         self.sync_index()?;
-        for (key, generation) in &newest {
+        for (key, newest) in &newest {
             let locked = self.locked()?;
-            for binding in self.bindings(&locked.index, key).map_err(io)?.live {
-                if binding.envelope.generation < *generation {
+            let live = self.bindings(&locked.index, key).map_err(io)?.live;
+            for binding in &live {
+                let older = (binding.envelope.generation, binding.slot.place) < *newest;
+                // Of copies the one that was made durable stays, unless it moved meanwhile.
+                let is_copy = binding.envelope.generation == newest.0;
+                if older && (!is_copy || live.iter().any(|b| b.slot.place == newest.1)) {
                     binding
                         .pack
                         .mark_dead(binding.slot.place.offset())

@@ -25,7 +25,7 @@ pub(super) enum Field {
     Used = 10,
     /// Bytes of packs and objects, dead space included.
     DiskBytes = 11,
-    /// The highest generation given out.
+    /// Not below any generation given out; see [`sealed`].
     Generation = 12,
     /// Bumped when a pack or object is unlinked.
     Epoch = 13,
@@ -94,6 +94,36 @@ const FIRST_TOTAL: usize = Field::Entries as usize;
 pub(super) const TOTALS: usize = Field::CountedSince as usize + 1 - FIRST_TOTAL;
 /// The byte offset of the totals in the file.
 pub(super) const TOTALS_AT: u64 = FIRST_TOTAL as u64 * 8;
+
+/// The low bits of [`Field::Generation`] that are a check.
+const SEAL_BITS: u32 = 10;
+
+/// A generation as the header has it: the least number not below it that carries its own check.
+///
+/// Numbers that damage made up must not be believed: everything put after them would count as newer
+/// than what is put once the index was rebuilt. Of two sealed numbers the greater one is that of the
+/// greater generation, or they are equal.
+pub(super) fn sealed(generation: u64) -> u64 {
+    let high = (generation >> SEAL_BITS)
+        .saturating_add(1)
+        .min(u64::MAX >> SEAL_BITS);
+    high << SEAL_BITS | seal(high)
+}
+
+/// No generation given out is above this; 0 for a number that [`sealed`] did not make.
+pub(super) fn unsealed(word: u64) -> u64 {
+    let high = word >> SEAL_BITS;
+    if high << SEAL_BITS | seal(high) == word {
+        word
+    } else {
+        0
+    }
+}
+
+fn seal(high: u64) -> u64 {
+    // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+    high.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SEAL_BITS)
+}
 
 /// Changes of totals that one hold of the lock makes, gathered so that they are written together:
 /// every write is a system call.
@@ -230,6 +260,31 @@ fn check(words: &[u64; CONSTANT_WORDS]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sealed_generation_is_above_it_and_keeps_the_order_and_damage_is_seen() {
+        let mut last = 0;
+        for generation in [
+            0,
+            1,
+            1023,
+            1024,
+            1 << 40,
+            1 << 60,
+            (1 << 60) + 7,
+            u64::MAX / 2,
+        ] {
+            let word = sealed(generation);
+            assert!(word > generation && word >= last);
+            assert_eq!(unsealed(word), word);
+            assert!(sealed(word) > word);
+            last = word;
+            for bit in 0..64 {
+                assert_eq!(unsealed(word ^ 1 << bit), 0, "{word:x}, bit {bit}");
+            }
+        }
+        assert_eq!(unsealed(0), 0);
+    }
 
     fn words(bytes: &[u8]) -> Vec<IndexWord> {
         bytes

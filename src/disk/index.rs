@@ -4,7 +4,9 @@
 //! writes it, by `pwrite`. Every method that writes says so.
 
 use super::envelope::KeyId;
-use super::header::{self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT};
+use super::header::{
+    self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT, sealed, unsealed,
+};
 use super::pack::{random_bytes, sync_once};
 use super::private::Private;
 use super::slot::{Slot, SlotHash, SlotKind};
@@ -301,6 +303,16 @@ impl Index {
             Ok(()) => u64::from_ne_bytes(bytes),
             Err(_) => 0,
         }
+    }
+
+    /// Not below any generation given out, as far as the header is to be believed.
+    pub(super) fn generation(&self) -> u64 {
+        unsealed(self.field(Field::Generation))
+    }
+
+    /// Writes: no generation up to this one is given out any more. The caller holds the lock.
+    pub(super) fn set_generation(&self, generation: u64) -> io::Result<()> {
+        self.set_field(Field::Generation, sealed(generation))
     }
 
     /// What has changed when a slot for a key was written and an older one of it is emptied: a

@@ -63,7 +63,7 @@ pub(super) struct Inner {
     /// Under which key packs are.
     pub(super) key_ids: Mutex<FxHashMap<PackNumber, KeyId>>,
     /// The highest generation this handle gave out.
-    generation: AtomicU64,
+    pub(super) generation: AtomicU64,
     pub(super) born: Instant,
     /// Milliseconds after `born` at which the path was last compared.
     pub(super) looked: AtomicU64,
@@ -127,9 +127,15 @@ impl Inner {
     /// A number above every generation given out so far, near the wall clock in nanoseconds. Clock
     /// jumps do not reorder: it never runs backwards.
     pub(super) fn next_generation(&self, index: &Index) -> u64 {
-        let floor = index.field(Field::Generation);
-        // A header's damage must not use up all numbers there are.
-        let floor = if floor > u64::MAX / 2 { 0 } else { floor + 1 };
+        self.generation_above(index, 0)
+    }
+
+    /// The same, and above `newest` where the header knows less: it may be damaged, or an older
+    /// one. Not above what no damage and no clock explains.
+    pub(super) fn generation_above(&self, index: &Index, newest: u64) -> u64 {
+        // Neither damage nor malice must use up all numbers there are.
+        let sane = |known: u64| if known > u64::MAX / 2 { 0 } else { known + 1 };
+        let floor = sane(index.generation()).max(sane(newest));
         let mut given = now().max(floor);
         let next = |last: u64| Some(last.saturating_add(1).max(given));
         if let Ok(last) = self

@@ -97,7 +97,7 @@ impl DiskStore {
     pub fn mark(&self) -> Result<Mark> {
         let locked = self.inner.locked()?;
         let mark = self.inner.next_generation(&locked.index);
-        let set = locked.index.set_field(Field::Generation, mark);
+        let set = locked.index.set_generation(mark);
         set.map_err(|e| self.inner.error("mark the present moment", e))?;
         Ok(Mark(mark))
     }

@@ -128,19 +128,25 @@ impl Inner {
         let (table, used) = loop {
             let too_large = || io(io::ErrorKind::OutOfMemory.into());
             let mut table = HeapTable::new(buckets).ok_or_else(too_large)?;
-            let (mut used, mut left_out) = (0, 0_u64);
+            let (mut used, mut left_out) = (0, Vec::new());
             old.for_each(|at, slot| {
                 // Only damage puts a slot where nobody looks for it.
                 if !slot.hash.buckets(old.buckets()).contains(&at.bucket) {
                 } else if table.insert(&slot) {
                     used += 1;
                 } else {
-                    left_out += 1;
+                    left_out.push(slot);
                 }
             })
             .map_err(io)?;
-            // No table is large enough for slots that are all alike: some of these are left out.
-            if left_out == 0 || buckets >= largest {
+            if left_out.is_empty() {
+                break (table, used);
+            }
+            // No table is large enough for slots that are all alike: the oldest are left out.
+            if buckets >= largest {
+                for slot in &left_out {
+                    table.insert_over_older(slot);
+                }
                 break (table, used);
             }
             buckets = buckets.saturating_mul(2);

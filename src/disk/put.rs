@@ -63,21 +63,27 @@ impl Inner {
             at => at,
         };
         let known = self.content(&index, digest)?;
-        if let Some(newest) = self.settled_bindings(&index, key)?.live.pop() {
+        let newest = self.settled_bindings(&index, key)?.live.pop();
+        if let Some(newest) = &newest {
             let same = newest.envelope.digest == *digest
                 && newest.envelope.namespace == entry.namespace
                 && newest.envelope.kind != Kind::Namespace;
             // Where age counts, a newer put makes the entry younger: it is bound anew.
             let same =
                 same && (self.limits.max_age.is_none() || newest.envelope.put_at() >= put_at);
-            if same && self.holds(&newest, known.as_ref(), bytes)? {
-                self.adopt(&index, &newest);
+            if same && self.holds(newest, known.as_ref(), bytes)? {
+                self.adopt(&index, newest);
                 Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);
                 return Ok(Some(false));
             }
         }
         let (kind, object_bytes) = self.put_content(known, digest, bytes)?;
-        let generation = self.next_generation(&index);
+        let older = newest.map_or(0, |newest| newest.envelope.generation);
+        let generation = self.generation_above(&index, older);
+        if generation <= older {
+            // Nothing is above what was forged: it would count for ever.
+            self.remove(key).map_err(into_io)?;
+        }
         let envelope = Envelope {
             kind,
             generation,

@@ -9,6 +9,7 @@ use super::envelope::{Envelope, Kind, SIZE, record_len};
 use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, Locked};
+use super::lookup::{Binding, Content};
 use super::object;
 use super::pack::{Pack, list};
 use super::pending::Pending;
@@ -16,7 +17,7 @@ use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::sync::{Arc, AtomicBool, Ordering};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::io;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -28,8 +29,18 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A rebuild of another process that inserts nothing for so long makes no progress.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// Keys that have several bindings.
-type Replaced = FxHashSet<Fingerprint>;
+/// A key gets slots for so many records that are copies of each other; beyond that only while none
+/// of them is whole.
+const COPIES: usize = 2;
+
+/// What a rebuild found more than once.
+#[derive(Debug, Default)]
+struct Replaced {
+    /// Keys that have several bindings.
+    keys: FxHashSet<Fingerprint>,
+    /// Live records that got no slot, because others of the same key are copies of them.
+    copies: Vec<Place>,
+}
 
 impl Inner {
     /// Rebuilds the index if it is marked so and nobody else is at it; otherwise waits a moment.
@@ -186,10 +197,34 @@ impl Inner {
             return Ok(());
         }
         if !found.live.is_empty() {
-            replaced.insert(envelope.key);
+            replaced.keys.insert(envelope.key);
+        }
+        if self
+            .is_enough(&locked.index, &found.live, envelope)
+            .map_err(io)?
+        {
+            replaced.copies.push(place);
+            return Ok(());
         }
         let slot = Self::slot_of(&locked.index, envelope, place);
         self.insert(locked, &slot)
+    }
+
+    /// Whether a record is one copy too many: where packs could be copied to others and could not
+    /// be removed, again and again, copies would fill the buckets of their key and multiply.
+    fn is_enough(&self, index: &Index, bound: &[Binding], envelope: &Envelope) -> io::Result<bool> {
+        let is_copy = |b: &&Binding| {
+            b.envelope.generation == envelope.generation && b.envelope.digest == envelope.digest
+        };
+        if bound.iter().filter(is_copy).count() < COPIES {
+            return Ok(false);
+        }
+        for binding in bound.iter().filter(is_copy) {
+            if matches!(self.load_and_hash(index, binding)?, Content::Artifact(_)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn reinsert_content(
@@ -212,18 +247,33 @@ impl Inner {
 
     /// Ends the older ones of several bindings of a key, once the newest whole one is durable.
     fn retire_replaced(&self, replaced: Replaced) -> Result<()> {
-        for key in &replaced {
+        for key in &replaced.keys {
             self.drop_torn(key)
                 .map_err(|e| super::put::into_error(e, self))?;
         }
         let mut pending = Pending {
-            rebound: replaced,
+            rebound: replaced.keys,
             ..Pending::default()
         };
-        if !pending.rebound.is_empty() {
-            self.bury_replaced(&mut pending)?;
+        if pending.rebound.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.bury_replaced(&mut pending)?;
+        self.bury_copies(&replaced.copies)
+            .map_err(|e| self.error("retire a copy of an entry", e))
+    }
+
+    /// Marks copies dead for which no slot was made. A later rebuild must not find them alive once
+    /// their key is removed.
+    fn bury_copies(&self, copies: &[Place]) -> io::Result<()> {
+        let mut packs = FxHashMap::default();
+        for place in copies {
+            if let Some(pack) = self.pack(place.pack())? {
+                pack.mark_dead(place.offset())?;
+                packs.insert(pack.number, pack);
+            }
+        }
+        packs.values().try_for_each(|pack| self.sync_or_tell(pack))
     }
 
     /// Retires what was replaced, corrects the totals, and takes the flag away.
@@ -274,8 +324,8 @@ pub(super) fn content_slot(envelope: &Envelope, hash: SlotHash, place: Place) ->
 pub(super) fn raise_generation(index: &Index, generation: u64) -> io::Result<()> {
     // Malice must not use up all numbers there are.
     let is_sane = generation <= u64::MAX / 2;
-    if is_sane && index.field(Field::Generation) < generation {
-        index.set_field(Field::Generation, generation)?;
+    if is_sane && index.generation() < generation {
+        index.set_generation(generation)?;
     }
     Ok(())
 }

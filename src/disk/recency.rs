@@ -246,7 +246,6 @@ fn refresh(index: &Index, hash: SlotHash, tick: u64) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::DiskStore;
-    use crate::disk::header::Field;
     use crate::store::{Store, StoreExt};
 
     const KEY: Fingerprint = Fingerprint::from_bytes([1; 32]);
@@ -320,7 +319,7 @@ mod tests {
         let store = patient(dir.path());
         let ahead = crate::store::now() + 60_000_000_000;
         let locked = store.inner.locked().unwrap();
-        locked.index.set_field(Field::Generation, ahead).unwrap();
+        locked.index.set_generation(ahead).unwrap();
         drop(locked);
         for _ in 0..5 {
             store.get(&KEY).unwrap().unwrap();

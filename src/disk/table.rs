@@ -152,6 +152,30 @@ impl HeapTable {
         let Some(empty) = empty else {
             return false;
         };
+        self.write(bucket, empty, slot);
+        true
+    }
+
+    /// Inserts in place of the key that was used longest ago, if that is longer ago: for slots that
+    /// find no room in any table.
+    pub(super) fn insert_over_older(&mut self, slot: &Slot) {
+        let mut oldest: Option<(u64, usize, u64)> = None;
+        for bucket in slot.hash.buckets(self.buckets) {
+            for (at, old) in self.bucket(bucket).slots() {
+                let is_older = oldest.is_none_or(|(_, _, last_use)| old.last_use < last_use);
+                if old.kind == SlotKind::Key && is_older {
+                    oldest = Some((bucket, at, old.last_use));
+                }
+            }
+        }
+        if let Some((bucket, at, last_use)) = oldest {
+            if last_use < slot.last_use {
+                self.write(bucket, at, slot);
+            }
+        }
+    }
+
+    fn write(&mut self, bucket: u64, empty: usize, slot: &Slot) {
         let base = Self::base(bucket);
         let (tag, body) = slot.encode();
         let word = self.words[base + empty / 2].get_mut();
@@ -162,7 +186,6 @@ impl HeapTable {
         for (word, value) in self.words[at..at + BODY_WORDS].iter_mut().zip(body) {
             *word.get_mut() = value;
         }
-        true
     }
 
     /// The table in pieces of at most 1 MiB, as bytes.

@@ -1,6 +1,7 @@
-//! The disk tier over file systems that fail or forget.
+//! The disk tier over file systems that fail or forget, and over damage.
 
 mod crashes;
 mod faults;
+mod numbers;
 mod pruning;
 mod verifying;

@@ -6,6 +6,7 @@ use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -142,7 +143,16 @@ fn damage(dir: &Path, aside: &Path, harm: Harm, rng: &mut Rng) -> io::Result<boo
     let may_cut = harm == Harm::Everything || harm == Harm::Payloads && is_object;
     match rng.below(10) {
         0 => fs::remove_file(file)?,
-        1 => fs::rename(file, &all[rng.index(all.len())])?,
+        1 => {
+            let other = &all[rng.index(all.len())];
+            // An index, which is mapped, must not become an object, which may be cut in place; in
+            // `tmp` are both.
+            let (from, to) = (folder(dir, file), folder(dir, other));
+            if harm == Harm::Payloads && (from != to || from == Some("tmp".as_ref())) {
+                return Ok(false);
+            }
+            fs::rename(file, other)?;
+        }
         2..=5 if harm != Harm::Rename => {
             fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
             scratch(scratches[rng.index(3)], file, rng)?;
@@ -165,4 +175,9 @@ fn damage(dir: &Path, aside: &Path, harm: Harm, rng: &mut Rng) -> io::Result<boo
         }
     }
     Ok(true)
+}
+
+/// The part of the directory in which a file is: `packs`, `objects`, ...; the index is its own.
+fn folder<'a>(dir: &Path, file: &'a Path) -> Option<&'a OsStr> {
+    file.strip_prefix(dir.join("v1")).ok()?.iter().next()
 }

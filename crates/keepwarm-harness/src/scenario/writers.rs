@@ -158,9 +158,13 @@ impl Crew {
             match child.wait(bound)? {
                 End::Fine => {}
                 End::Hung => tally.fault(Fault::Hang, format_args!("{hint}: worker {writer}")),
-                _ => tally.fault(
+                End::Crashed(how) => tally.fault(
                     Fault::Crash,
-                    format_args!("{hint}: worker {writer}: {}", child.stderr()),
+                    format_args!("{hint}: worker {writer}: {how}: {}", child.stderr()),
+                ),
+                End::Failed => tally.fault(
+                    Fault::Crash,
+                    format_args!("{hint}: worker {writer} gave up: {}", child.stderr()),
                 ),
             }
             for line in child.stderr().lines().take(2) {
