@@ -151,6 +151,32 @@ fn a_directory_that_is_not_there_is_a_clear_error_and_not_created() {
 }
 
 #[test]
+fn a_directory_that_must_exist_is_not_created_and_is_written_where_it_is() {
+    use std::error::Error as _;
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::create_dir(dir.path().join("file")).unwrap();
+    fs::write(dir.path().join("file/v1"), b"").unwrap();
+    let before = snapshot(dir.path());
+    let builder = || DiskStore::builder().must_exist(true);
+    for name in ["missing", "missing/too", "empty", "file", "file/v1"] {
+        let error = builder().open(dir.path().join(name)).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        let cause = error
+            .source()
+            .and_then(|e| e.downcast_ref::<std::io::Error>());
+        let is_missing = cause.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        assert_eq!(is_missing, !name.starts_with("file"), "{error:?}");
+    }
+    assert!(snapshot(dir.path()) == before);
+    let there = dir.path().join("there");
+    drop(DiskStore::open(&there).unwrap());
+    let store = builder().open(&there).unwrap();
+    let _ = store.put(&key(1), vec![1].into()).unwrap();
+    assert!(store.get(&key(1)).unwrap().is_some());
+}
+
+#[test]
 fn without_a_whole_index_the_packs_are_walked() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path());

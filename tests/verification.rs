@@ -432,7 +432,7 @@ fn old_orphans_are_unlinked_and_young_ones_are_left_alone() {
 fn foreign_files_are_named_and_left_alone() {
     let (dir, store) = populated();
     let places = [
-        "v1/notes",
+        "v1/letters",
         "v1/packs/README",
         "v1/objects/x",
         "v1/objects/ab/file",
