@@ -29,7 +29,8 @@ fn mixed() -> Place {
         (3, 2, 10, 40),
         (4, 1, 5000, 20),
     ] {
-        let at = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        // An hour more: ages are kept in whole seconds, and may come out a little shorter.
+        let at = SystemTime::now() - Duration::from_secs(days * 24 * 3600 + 3600);
         let mut entry = Entry::from(vec![u8::try_from(n).unwrap(); length]).with_put_at(at);
         entry.build_cost = Duration::from_millis(millis);
         if n == 2 {
