@@ -147,7 +147,7 @@ fn open(fs: &dyn FileSystem, layout: &Layout) -> io::Result<LockFile> {
     } else {
         fs.open(&layout.lock_file(), Access::Create)?
     };
-    let meta = file.meta_at_open()?;
+    let meta = file.meta()?;
     let index = None;
     Ok(LockFile { file, meta, index })
 }

@@ -441,9 +441,7 @@ impl Store for DiskStore {
             return Ok(None);
         };
         Counters::add(&counters.hits, 1);
-        if self.inner.has_settled_down() {
-            self.wake();
-        }
+        self.wake();
         Ok(Some(entry_of(artifact, &binding.envelope)))
     }
 
