@@ -17,6 +17,9 @@ pub(crate) enum Outcome {
     Done,
     /// It was told what was found, or not found: exit code 1, and nothing more is printed.
     Finding,
+    /// Another program ended with this exit code, and nothing more is printed.
+    #[allow(dead_code, reason = "the sub-command `exec` is not there yet")]
+    Exit(u8),
 }
 
 impl From<Outcome> for ExitCode {
@@ -24,6 +27,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::Finding => Self::from(1),
+            Outcome::Exit(code) => Self::from(code),
         }
     }
 }
