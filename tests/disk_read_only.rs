@@ -26,7 +26,7 @@ const LARGE: usize = 300_000;
 fn length(n: u64) -> usize {
     match n % 5 {
         0 => LARGE,
-        1 => 70_000,
+        1 => 270_000,
         2 => 0,
         _ => usize::try_from(n).unwrap() * 37,
     }
@@ -521,7 +521,7 @@ fn a_reader_follows_a_writer_that_grows_evicts_and_clears() {
     const KEYS: u64 = 4000;
     let test = "a_reader_follows_a_writer_that_grows_evicts_and_clears";
     let of = |n: u64| {
-        let len = if n % 40 == 0 { 80_000 } else { 700 };
+        let len = if n % 40 == 0 { 280_000 } else { 700 };
         bytes(n, len)
     };
     if let Some((_, root)) = support::role() {

@@ -278,12 +278,19 @@ impl Inner {
                 }
             }
             let Some((key, original)) = key else { continue };
-            for (at, slot) in index
+            let slots = index
                 .find(SlotKind::Key, index.hash(key.as_bytes()))
-                .map_err(io)?
-            {
+                .map_err(io)?;
+            let copy = slots.iter().find(|(_, slot)| slot.place == *place);
+            for (at, slot) in &slots {
                 if slot.place != *original {
                     continue;
+                }
+                // A use may have been written to the original's slot alone.
+                if let Some((copy_at, copy)) = copy {
+                    if copy.last_use < slot.last_use {
+                        index.set_last_use(*copy_at, slot.last_use).map_err(io)?;
+                    }
                 }
                 if let Some((pack, envelope, true)) = self.envelope(*original).map_err(io)? {
                     if envelope.key == *key {
@@ -291,7 +298,7 @@ impl Inner {
                         self.pending.lock().expect(POISON).add_pack(&pack);
                     }
                 }
-                index.vacate(at, &slot, false).map_err(io)?;
+                index.vacate(*at, slot, false).map_err(io)?;
             }
         }
         Ok(())
@@ -423,5 +430,36 @@ impl Inner {
     /// The slot that a binding at `place` should have; for rebuilding.
     pub(super) fn slot_of(index: &Index, envelope: &Envelope, place: Place) -> Slot {
         key_slot(index, envelope, place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::DiskStore;
+    use crate::disk::slot::SlotKind;
+    use crate::{Fingerprint, StoreExt};
+
+    #[test]
+    fn a_use_that_is_written_while_an_entry_moves_goes_with_it() {
+        const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(dir.path()).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store.put_bytes(&KEY, [1; 100]).unwrap();
+        let inner = &store.inner;
+        let index = inner.index();
+        let binding = inner.bindings(&index, &KEY).unwrap().live.remove(0);
+        let place = binding.slot.place;
+        let copy = inner.copy(&binding.envelope, &[1; 100], &binding.pack, (place, place));
+        let copy = copy.unwrap().unwrap();
+        let used = binding.slot.last_use + 1_000_000_000;
+        index.set_last_use(binding.at, used).unwrap();
+        inner.retire_originals(&[copy]).unwrap();
+        let slots = index.find(SlotKind::Key, binding.slot.hash).unwrap();
+        assert_eq!(slots.len(), 1);
+        assert_ne!(slots[0].1.place, place);
+        assert_eq!(slots[0].1.last_use, used);
     }
 }

@@ -14,10 +14,13 @@ use crate::digest::Digest;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileSystem, Meta, RawFile};
-use std::io;
+use std::io::{self, IoSlice};
 
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
 const STEP: usize = 16 << 10;
+
+/// What records are padded with: to the next place, which is as far as the header is long.
+const ZEROS: [u8; PACK_HEADER] = [0; PACK_HEADER];
 
 /// An open pack.
 #[derive(Debug)]
@@ -100,6 +103,8 @@ impl Pack {
         number: PackNumber,
         file: Arc<dyn RawFile>,
     ) -> io::Result<Option<Arc<Self>>> {
+        // Looked at now, not when it was opened: whoever claims it has its lock since, and what others
+        // appended and synced in between is settled.
         let len = file.meta()?.id.len;
         if len < PACK_HEADER as u64 {
             return Ok(None);
@@ -144,7 +149,7 @@ impl Pack {
 
     /// Whether the file still has a name, as far as the file itself knows.
     pub(super) fn is_linked(&self) -> io::Result<bool> {
-        Ok(self.file.meta()?.links > 0)
+        Ok(self.file.links()? > 0)
     }
 
     /// Whether the file at the pack's path is this one.
@@ -230,18 +235,20 @@ impl Pack {
         let Ok(length) = usize::try_from(length) else {
             return Ok(None);
         };
-        let mut bytes = vec![0; length].into_boxed_slice();
-        let mut hasher = blake3::Hasher::new();
-        let mut at = start;
-        for step in bytes.chunks_mut(STEP) {
-            self.copy(at, step)?;
-            if digest.is_some() {
-                hasher.update(step);
-            }
-            at += step.len() as u64;
-        }
-        let is_valid = |digest: &Digest| hasher.finalize().as_bytes() == digest.as_bytes();
+        let bytes = self.copied(start, length)?;
+        let is_valid = |digest: &Digest| Digest::of(&bytes) == *digest;
         Ok(digest.is_none_or(is_valid).then_some(bytes))
+    }
+
+    /// A copy of a range that was seen to be inside the file.
+    fn copied(&self, offset: u64, length: usize) -> io::Result<Box<[u8]>> {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(bytes) = self.map.as_ref().and_then(|map| map.copy(at, length)) {
+            return Ok(bytes.into_boxed_slice());
+        }
+        let mut bytes = vec![0; length].into_boxed_slice();
+        self.file.read_at(&mut bytes, offset)?;
+        Ok(bytes)
     }
 
     /// Whether the payload of the envelope at `offset` is exactly `bytes`.
@@ -390,7 +397,6 @@ pub(super) struct OwnedPack {
     end: u64,
     /// No more than this many bytes.
     limit: u64,
-    buffer: Vec<u8>,
     /// Who took the lock: a forked child must not give up what its parent relies on.
     process: u32,
 }
@@ -471,7 +477,6 @@ impl OwnedPack {
             lock,
             end,
             limit,
-            buffer: Vec::new(),
             process: std::process::id(),
         }
     }
@@ -489,16 +494,15 @@ impl OwnedPack {
         payload: &[u8],
     ) -> io::Result<Place> {
         let offset = self.end;
-        self.buffer.clear();
-        self.buffer
-            .extend_from_slice(&envelope.encode(check, &self.pack.id, offset));
-        self.buffer.extend_from_slice(payload);
-        let padded = (self.buffer.len() as u64).next_multiple_of(ALIGN);
-        self.buffer
-            .resize(usize::try_from(padded).unwrap_or(usize::MAX), 0);
+        let head = envelope.encode(check, &self.pack.id, offset);
+        let len = (head.len() + payload.len()) as u64;
+        let padded = len.next_multiple_of(ALIGN);
         // What a failed write left behind stays: it is beyond what anybody was told of.
         self.end += padded;
-        self.pack.file.write_at(&self.buffer, offset)?;
+        let padding = usize::try_from(padded - len).unwrap_or(0);
+        let padding = ZEROS.get(..padding).unwrap_or(&ZEROS);
+        let mut parts = [&head[..], payload, padding].map(IoSlice::new);
+        self.pack.file.write_all_at(&mut parts, offset)?;
         self.pack.seen.fetch_max(self.end, Ordering::Relaxed);
         Ok(Place::new(self.pack.number, offset))
     }

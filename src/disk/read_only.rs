@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn content(n: u64) -> Vec<u8> {
-        let len = if n % 4 == 0 { 100_000 } else { 300 };
+        let len = if n % 4 == 0 { 300_000 } else { 300 };
         vec![u8::try_from(n % 200).unwrap(); len]
     }
 

@@ -624,6 +624,11 @@ impl FileSystem for CrashFs {
         let meta = self.inner.stat(path)?;
         Ok(with_node(meta, self.node(&disk, path)))
     }
+    fn glance(&self, path: &Path) -> io::Result<Meta> {
+        let disk = self.disk();
+        let meta = self.inner.glance(path)?;
+        Ok(with_node(meta, self.node(&disk, path)))
+    }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         self.inner.read_dir(path)
     }
@@ -695,6 +700,12 @@ impl RawFile for CrashFile {
         let meta = self.file.stat_below(name)?;
         let node = disk.now.names.get(&(self.node, name.into())).copied();
         Ok(with_node(meta, node))
+    }
+    fn links(&self) -> io::Result<u64> {
+        self.file.links()
+    }
+    fn is_trusted_dir(&self, name: &OsStr) -> bool {
+        self.file.is_trusted_dir(name)
     }
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_some(buf, offset)

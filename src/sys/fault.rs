@@ -181,6 +181,13 @@ impl RawFile for FaultFile {
         self.plan.step(Call::Look)?;
         self.file.stat_below(name)
     }
+    fn links(&self) -> io::Result<u64> {
+        self.plan.step(Call::Look)?;
+        self.file.links()
+    }
+    fn is_trusted_dir(&self, name: &OsStr) -> bool {
+        self.plan.step(Call::Look).is_ok() && self.file.is_trusted_dir(name)
+    }
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let len = self.plan.read(buf.len())?;
         self.file.read_some(&mut buf[..len], offset)
@@ -244,6 +251,10 @@ impl FileSystem for FaultFs {
     fn stat(&self, path: &Path) -> io::Result<Meta> {
         self.plan.step(Call::Look)?;
         self.inner.stat(path)
+    }
+    fn glance(&self, path: &Path) -> io::Result<Meta> {
+        self.plan.step(Call::Look)?;
+        self.inner.glance(path)
     }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         self.plan.step(Call::Look)?;

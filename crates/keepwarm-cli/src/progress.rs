@@ -2,9 +2,12 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// What a bar of bytes looks like.
+const BYTES: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
+
 /// A bar of so many bytes; nothing where standard error is no terminal.
 pub(crate) fn bytes(total: u64, what: &'static str) -> ProgressBar {
-    styled(total, what, "{msg} {wide_bar} {bytes}/{total_bytes} {eta}")
+    styled(total, what, BYTES)
 }
 
 /// Something that turns while work of unknown length goes on.
@@ -20,5 +23,17 @@ fn styled(total: u64, what: &'static str, template: &str) -> ProgressBar {
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_looks_of_bars_are_well_formed() {
+        assert!(ProgressStyle::with_template(BYTES).is_ok());
+        // Whether what is no template is refused at all.
+        assert!(ProgressStyle::with_template("{msg:x}").is_err());
     }
 }

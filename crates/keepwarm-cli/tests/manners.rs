@@ -180,7 +180,7 @@ fn what_is_no_directory_or_of_a_newer_version_says_what_to_do() {
 #[test]
 fn switched_off_it_does_nothing_and_finds_nothing() {
     let place = Place::with_entries(1);
-    let before = place.text(&["ls", "--full-keys"]);
+    let before = place.json(&["ls"]);
     std::fs::write(place.path("file"), "other").unwrap();
     for (args, _, asks) in COMMANDS {
         let said = predicate::str::contains("switched off");
@@ -189,7 +189,7 @@ fn switched_off_it_does_nothing_and_finds_nothing() {
         let code = i32::from(asks);
         command.assert().code(code).stdout("").stderr(said);
     }
-    assert_eq!(place.text(&["ls", "--full-keys"]), before);
+    assert_eq!(place.json(&["ls"]), before);
     assert_eq!(
         place.text(&["get", &key(0).to_string()]).into_bytes(),
         support::content(0)

@@ -12,7 +12,7 @@ use std::path::Path;
 /// Print where the cache is, or which file an artifact is
 #[derive(Args, Debug)]
 pub(crate) struct PathCommand {
-    /// The key of an artifact, or its first digits; only large ones (of more than 64 KiB) are files
+    /// The key of an artifact, or its first digits; only large ones (of more than 256 KiB) are files
     /// of their own, which must not be changed
     #[arg(value_name = "KEY", value_parser = keys::parse_prefix)]
     key: Option<KeyPrefix>,
