@@ -86,7 +86,6 @@ impl Context {
 
     /// The cache as a program uses it: made where it is missing, only read where this user or the
     /// mode allows no more; `None` where it is switched off.
-    #[allow(dead_code, reason = "the sub-command `exec` is not there yet")]
     pub(crate) fn cache(&self) -> Result<Option<Cache>> {
         let builder = || {
             Cache::builder()

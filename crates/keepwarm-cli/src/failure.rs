@@ -18,7 +18,6 @@ pub(crate) enum Outcome {
     /// It was told what was found, or not found: exit code 1, and nothing more is printed.
     Finding,
     /// Another program ended with this exit code, and nothing more is printed.
-    #[allow(dead_code, reason = "the sub-command `exec` is not there yet")]
     Exit(u8),
 }
 
@@ -90,6 +89,14 @@ impl Failure {
             message.advice = Some(advice.into());
         }
         self
+    }
+
+    /// What went wrong, in one sentence.
+    pub(crate) fn what(&self) -> &str {
+        match self {
+            Self::Failed(message) | Self::Usage(message) => &message.what,
+            Self::NobodyReads => "nobody reads standard output",
+        }
     }
 
     /// Prints it to standard error, and gives the exit code.

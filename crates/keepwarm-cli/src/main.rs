@@ -13,7 +13,7 @@
 //! | `item`, `counters`, `metrics` | entries and statistics, as programs read them |
 //! | `marks` | moments that have a name |
 //! | `progress`, `interrupt` | long work on a terminal; Ctrl-C |
-//! | `wrap/` | what `exec` will be made of |
+//! | `wrap/` | what `exec` is made of |
 //! | `cmd/` | one file a sub-command |
 //!
 //! `README.md` beside this crate says how to add a sub-command.
@@ -38,7 +38,6 @@ mod output;
 mod progress;
 mod settings;
 mod units;
-#[allow(dead_code, reason = "the sub-command `exec` is not there yet")]
 mod wrap;
 
 use clap::Parser as _;
