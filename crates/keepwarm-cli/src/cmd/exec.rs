@@ -31,6 +31,7 @@ Examples:
 /// fails the command.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 pub(crate) struct Exec {
     /// Files that the command reads; `*`, `?`, `[...]` and `**` stand for names
     #[arg(long = "input", value_name = "GLOB", num_args = 1..)]
@@ -93,29 +94,32 @@ impl Exec {
                 } else {
                     "was not found"
                 };
-                note(&format!("keepwarm: the command {} {why}", name.display()));
+                note(&format!(
+                    "keepwarm: the command {} {why}",
+                    name.to_string_lossy()
+                ));
                 return Ok(Outcome::Exit(code));
             }
         };
         let cache = match context.cache() {
             Ok(Some(cache)) => cache,
-            Ok(None) => return self.plainly(&program, None),
+            Ok(None) => return Ok(self.plainly(&program, None)),
             Err(failure) => {
                 note(&format!("keepwarm: not cached: {}", failure.what()));
-                return self.plainly(&program, None);
+                return Ok(self.plainly(&program, None));
             }
         };
-        let code = self.with(&cache, context.settings().max_size.min(MOST), &program);
+        let outcome = self.with(&cache, context.settings().max_size.min(MOST), &program);
         if let Err(e) = cache.close() {
             note(&format!(
                 "keepwarm: not cached: {}",
                 Failure::from(e).what()
             ));
         }
-        code
+        Ok(outcome)
     }
 
-    fn with(&self, cache: &Cache, limit: u64, program: &Path) -> Result<Outcome> {
+    fn with(&self, cache: &Cache, limit: u64, program: &Path) -> Outcome {
         let stdin = self.stdin.then(|| read_stdin(limit));
         let given = match stdin.transpose() {
             Ok(given) => given,
@@ -154,16 +158,16 @@ impl Exec {
     }
 
     /// As if there were no cache.
-    fn plainly(&self, program: &Path, given: Option<Vec<u8>>) -> Result<Outcome> {
+    fn plainly(&self, program: &Path, given: Option<Vec<u8>>) -> Outcome {
         match child::run(program, &self.words, input(given)) {
-            Ok(status) => Ok(Outcome::Exit(child::exit_code(status))),
-            Err(e) => Ok(cannot_run(program, &e)),
+            Ok(status) => Outcome::Exit(child::exit_code(status)),
+            Err(e) => cannot_run(program, &e),
         }
     }
 }
 
 impl Job<'_> {
-    fn run(&self) -> Result<Outcome> {
+    fn run(&self) -> Outcome {
         let mut ran = None;
         let found = self.within.get_or_insert_with(&self.key, || {
             let (outcome, bytes) = self.build();
@@ -174,7 +178,7 @@ impl Job<'_> {
             if found.is_ok() {
                 nearest::remember(&self.within, self.name(), &self.exec.outputs, &self.parts);
             }
-            return Ok(outcome);
+            return outcome;
         }
         let why = match found
             .as_ref()
@@ -182,7 +186,7 @@ impl Job<'_> {
         {
             Ok(Ok((stdout, stderr))) => {
                 self.explain(&["found".into()]);
-                return Ok(print(stdout, stderr));
+                return print(stdout, stderr);
             }
             Ok(Err(NotRestored::Unwritten(path, e))) => format!("{}: {e}", path.display()),
             Ok(Err(NotRestored::Malformed)) | Err(()) => {

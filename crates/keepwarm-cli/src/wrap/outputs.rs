@@ -2,7 +2,7 @@
 
 use super::package::{self, MODE_BITS, Output, Package};
 use crate::interrupt::Unfinished;
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ pub(crate) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
     /// Which file, and when anything of it was changed.
-    change: [i64; 3],
+    change: (u64, i64, i64),
 }
 
 /// The stamps of all outputs; `None` for one that is not there.
@@ -31,14 +31,14 @@ fn stamp(meta: &Metadata) -> Stamp {
 }
 
 #[cfg(unix)]
-fn change(meta: &Metadata) -> [i64; 3] {
+fn change(meta: &Metadata) -> (u64, i64, i64) {
     use std::os::unix::fs::MetadataExt as _;
-    [meta.ino().cast_signed(), meta.ctime(), meta.ctime_nsec()]
+    (meta.ino(), meta.ctime(), meta.ctime_nsec())
 }
 
 #[cfg(not(unix))]
-fn change(_meta: &Metadata) -> [i64; 3] {
-    [0; 3]
+fn change(_meta: &Metadata) -> (u64, i64, i64) {
+    (0, 0, 0)
 }
 
 /// Reads all outputs, no more than `limit` bytes; or says why they are not kept. What has the stamp
@@ -103,15 +103,15 @@ fn mode(meta: &Metadata) -> u32 {
 }
 
 #[cfg(unix)]
-fn permissions(_file: &File, mode: u32) -> io::Result<Permissions> {
-    Ok(std::os::unix::fs::PermissionsExt::from_mode(mode))
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
 #[cfg(not(unix))]
-fn permissions(file: &File, mode: u32) -> io::Result<Permissions> {
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     let mut permissions = file.metadata()?.permissions();
     permissions.set_readonly(mode & 0o200 == 0);
-    Ok(permissions)
+    file.set_permissions(permissions)
 }
 
 /// Why nothing, or not all, was given back.
@@ -162,7 +162,6 @@ fn write_aside(
     let (mut file, unfinished) = Unfinished::make(|| builder.tempfile_in(folder))?;
     io::copy(&mut content, &mut file)?;
     file.flush()?;
-    let permissions = permissions(file.as_file(), mode)?;
-    file.as_file().set_permissions(permissions)?;
+    set_mode(file.as_file(), mode)?;
     Ok((file, unfinished))
 }
