@@ -315,3 +315,80 @@ fn a_c_compiler_is_run_once_for_the_same_source() {
     assert!(said.contains("input a.h changed"), "{said}");
     assert_ne!(first, third);
 }
+
+#[test]
+fn outputs_that_a_pattern_matches_are_no_inputs() {
+    let place = place();
+    script(&place, "#!/bin/sh\necho run >> log\ncat a.txt > out.txt\n");
+    fs::write(place.path("a.txt"), "a").unwrap();
+    let args = [
+        "exec",
+        "--input",
+        "*.txt",
+        "--output",
+        "out.txt",
+        "--",
+        "./compiler",
+    ];
+    for old in ["one", "two"] {
+        fs::write(place.path("out.txt"), old).unwrap();
+        place.keepwarm(&args).assert().success().stderr("");
+        assert_eq!(fs::read(place.path("out.txt")).unwrap(), b"a");
+    }
+    assert_eq!(runs(&place), 1);
+}
+
+/// Changes every byte past the head of every pack.
+fn damage_all(dir: &std::path::Path) -> usize {
+    let mut damaged = 0;
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            damaged += damage_all(&path);
+            continue;
+        }
+        if !path.to_str().unwrap().contains("/packs/") {
+            continue;
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.iter_mut().skip(64).for_each(|byte| *byte ^= 1);
+        fs::write(&path, bytes).unwrap();
+        damaged += 1;
+    }
+    damaged
+}
+
+#[test]
+fn an_entry_that_is_damaged_is_not_given_back() {
+    let place = place();
+    let first = seen(&place, exec(&place, "x"));
+    assert!(damage_all(&place.cache_dir()) > 0);
+    assert_eq!(seen(&place, exec(&place, "x")), first);
+    assert_eq!(runs(&place), 2);
+}
+
+#[test]
+fn where_an_output_cannot_be_given_back_the_command_runs() {
+    let place = place();
+    seen(&place, exec(&place, "x"));
+    // A symlink: the command writes through it, which a rename would not.
+    fs::remove_file(place.path("out")).unwrap();
+    fs::write(place.path("real"), "old").unwrap();
+    std::os::unix::fs::symlink("real", place.path("out")).unwrap();
+    let done = exec(&place, "x").assert().success().stdout("says x \n");
+    let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("could not give the outputs back"), "{said}");
+    assert_eq!(fs::read(place.path("real")).unwrap(), b"input\nx \n");
+    assert_eq!(runs(&place), 2);
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_not_used() {
+    let place = place();
+    seen(&place, exec(&place, "x"));
+    fs::set_permissions(place.cache_dir(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (stdout, said, ..) = seen(&place, exec(&place, "x"));
+    assert_eq!(stdout, b"says x \n");
+    assert!(String::from_utf8(said).unwrap().contains("not cached"));
+    assert_eq!(runs(&place), 2);
+}
