@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Namespaces(cmd::namespaces::Namespaces),
     Get(cmd::get::Get),
     Put(cmd::put::Put),
+    Exec(cmd::exec::Exec),
     Remove(cmd::remove::Remove),
     Mark(cmd::mark::MarkCommand),
     Gc(cmd::gc::Gc),

@@ -4,7 +4,7 @@ use crate::cli::Cli;
 use crate::failure::{Failure, Result, is_missing};
 use crate::output;
 use crate::settings::{Mode, Settings};
-use keepwarm::{DiskStore, DiskStoreBuilder, ErrorKind};
+use keepwarm::{Cache, DiskStore, DiskStoreBuilder, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// What a sub-command works on.
@@ -82,6 +82,26 @@ impl Context {
             }
             opened => opened.map_err(|e| self.explain(e)),
         }
+    }
+
+    /// The cache as a program uses it: made where it is missing, only read where this user or the
+    /// mode allows no more; `None` where it is switched off.
+    pub(crate) fn cache(&self) -> Result<Option<Cache>> {
+        let builder = || {
+            Cache::builder()
+                .disk_budget(self.settings.max_size)
+                .sharing(self.settings.sharing)
+        };
+        let look = || builder().read_only(true).open(&self.directory);
+        let opened = match self.settings.mode {
+            Mode::Off => return Ok(None),
+            Mode::ReadOnly => look(),
+            Mode::ReadWrite => match builder().open(&self.directory) {
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => look(),
+                opened => opened,
+            },
+        };
+        opened.map(Some).map_err(|e| self.explain(e))
     }
 
     fn builder(&self) -> DiskStoreBuilder {

@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Done,
     /// It was told what was found, or not found: exit code 1, and nothing more is printed.
     Finding,
+    /// Another program ended with this exit code, and nothing more is printed.
+    Exit(u8),
 }
 
 impl From<Outcome> for ExitCode {
@@ -24,6 +26,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::Finding => Self::from(1),
+            Outcome::Exit(code) => Self::from(code),
         }
     }
 }
@@ -86,6 +89,14 @@ impl Failure {
             message.advice = Some(advice.into());
         }
         self
+    }
+
+    /// What went wrong, in one sentence.
+    pub(crate) fn what(&self) -> &str {
+        match self {
+            Self::Failed(message) | Self::Usage(message) => &message.what,
+            Self::NobodyReads => "nobody reads standard output",
+        }
     }
 
     /// Prints it to standard error, and gives the exit code.

@@ -13,6 +13,7 @@
 //! | `item`, `counters`, `metrics` | entries and statistics, as programs read them |
 //! | `marks` | moments that have a name |
 //! | `progress`, `interrupt` | long work on a terminal; Ctrl-C |
+//! | `wrap/` | what `exec` is made of |
 //! | `cmd/` | one file a sub-command |
 //!
 //! `README.md` beside this crate says how to add a sub-command.
@@ -37,6 +38,7 @@ mod output;
 mod progress;
 mod settings;
 mod units;
+mod wrap;
 
 use clap::Parser as _;
 use cli::Cli;

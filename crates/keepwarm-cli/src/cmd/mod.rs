@@ -2,6 +2,7 @@
 
 pub(crate) mod clear;
 pub(crate) mod completions;
+pub(crate) mod exec;
 pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod ls;
@@ -38,6 +39,7 @@ pub(crate) fn run(context: &Context, command: &Command, out: &mut Output) -> Res
         Command::Put(args) => args.run(context, out),
         Command::Remove(args) => args.run(context, out),
         Command::Mark(args) => args.run(context, out),
+        Command::Exec(args) => args.run(context, out),
         Command::Gc(args) => args.run(context, out),
         Command::Prune(args) => args.run(context, out),
         Command::Verify(args) => args.run(context, out),
