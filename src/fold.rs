@@ -7,12 +7,14 @@ use crate::hex;
 /// Multiplying and rotating word by word, as `FxHasher` does, would not do: a big-endian counter
 /// sits in the top byte of its word, and a truncating multiplication never carries that into the
 /// low bits, so that hundreds of such keys share a place.
+#[inline]
 pub(crate) fn fold(bytes: &[u8; 32]) -> u64 {
     seeded_fold(bytes, 0)
 }
 
 /// The same, different for every seed. The disk's format depends on it: it is the same on every
 /// machine, and changing it makes every index cold.
+#[inline]
 pub(crate) fn seeded_fold(bytes: &[u8; 32], seed: u64) -> u64 {
     // Digits of pi; any odd numbers with mixed bits would do.
     const PI: [u64; 5] = [

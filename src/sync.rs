@@ -7,7 +7,9 @@
 //! lock of `std` that is held while the checker switches threads would hang it. Excepted are cells
 //! that nothing waits for and nothing else depends on (`OnceLock` for a digest), and tests.
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, fence,
+};
 pub(crate) use std::sync::mpsc::{Receiver, channel};
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, RwLock, TryLockError};
 pub(crate) use std::thread::{Builder, JoinHandle, ThreadId, current, sleep, yield_now};

@@ -26,8 +26,8 @@ const SET: &[(u64, usize)] = &[
     (3, 5000),
     (4, 5000),
     (5, 60_000),
-    (6, 70_000),
-    (7, 70_000),
+    (6, 270_000),
+    (7, 270_000),
     (8, 300_000),
 ];
 
@@ -598,7 +598,7 @@ fn a_cache_takes_the_secret_to_its_directory() {
 #[test]
 fn an_object_that_two_secrets_share_stays_as_long_as_one_needs_it() {
     let dir = support::fast_dir();
-    let large = bytes(1, 200_000);
+    let large = bytes(1, 400_000);
     let (one, two) = (victim(dir.path()), forger(dir.path(), None));
     put(&one, 1, large.clone());
     put(&two, 1, large.clone());
@@ -607,7 +607,7 @@ fn an_object_that_two_secrets_share_stays_as_long_as_one_needs_it() {
         gone.remove(&key(1)).unwrap();
         // More garbage than it takes for a pass to be worth it.
         for n in 0..40 {
-            put(gone, 100 + n, bytes(n, 100_000));
+            put(gone, 100 + n, bytes(n, 300_000));
             gone.remove(&key(100 + n)).unwrap();
         }
         assert_eq!(get(left, 1), Some(large.clone()));
@@ -618,7 +618,7 @@ fn an_object_that_two_secrets_share_stays_as_long_as_one_needs_it() {
         store.remove(&key(1)).unwrap();
     }
     for n in 0..40 {
-        put(&two, 100 + n, bytes(n, 100_000));
+        put(&two, 100 + n, bytes(n, 300_000));
         two.remove(&key(100 + n)).unwrap();
     }
     let left: Vec<PathBuf> = files_in(dir.path(), "objects")

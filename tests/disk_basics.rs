@@ -21,8 +21,8 @@ fn an_artifact_put_is_got_back_and_another_key_is_a_miss() {
         (2, 63),
         (3, 64),
         (4, 4096),
-        (5, 65_536),
-        (6, 65_537),
+        (5, 262_144),
+        (6, 262_145),
     ] {
         put(&store, n, bytes(n, len));
     }
@@ -32,8 +32,8 @@ fn an_artifact_put_is_got_back_and_another_key_is_a_miss() {
         (2, 63),
         (3, 64),
         (4, 4096),
-        (5, 65_536),
-        (6, 65_537),
+        (5, 262_144),
+        (6, 262_145),
     ] {
         assert_eq!(get(&store, n), Some(bytes(n, len)), "{len} bytes");
         assert!(store.contains(&key(n)).unwrap());
@@ -51,7 +51,7 @@ fn an_artifact_put_is_got_back_and_another_key_is_a_miss() {
 fn what_is_kept_beside_an_artifact_comes_back_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    for len in [10, 100_000] {
+    for len in [10, 300_000] {
         let mut entry = Entry::from(bytes(1, len));
         entry.namespace = NamespaceId::of("driver");
         entry.build_cost = Duration::from_nanos(123_456_789);
@@ -273,12 +273,12 @@ fn a_deleted_directory_is_made_anew_by_the_next_put() {
     let (a, b) = (open(&root), open(&root));
     for round in 0..3 {
         put(&a, round, bytes(round, 100));
-        put(&a, 100 + round, bytes(round, 100_000));
+        put(&a, 100 + round, bytes(round, 300_000));
         std::fs::remove_dir_all(&root).unwrap();
         put(&a, round + 10, bytes(round, 200));
-        put(&b, round + 20, bytes(round, 200_000));
+        put(&b, round + 20, bytes(round, 400_000));
         assert_eq!(get(&a, round + 10), Some(bytes(round, 200)));
-        assert_eq!(get(&a, round + 20), Some(bytes(round, 200_000)));
+        assert_eq!(get(&a, round + 20), Some(bytes(round, 400_000)));
         assert_eq!(get(&b, round + 10), Some(bytes(round, 200)));
         a.flush().unwrap();
         b.flush().unwrap();

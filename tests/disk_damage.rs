@@ -21,7 +21,7 @@ const SET: &[(u64, usize)] = &[
     (3, 5000),
     (4, 5000),
     (5, 60_000),
-    (6, 70_000),
+    (6, 270_000),
     (7, 300_000),
 ];
 
@@ -324,7 +324,7 @@ fn a_lost_index_is_rebuilt_with_every_binding_and_none_that_is_gone() {
         put(&store, n, bytes(n % 500, 200));
     }
     for n in 0..50 {
-        put(&store, 5000 + n, bytes(n % 10, 100_000));
+        put(&store, 5000 + n, bytes(n % 10, 300_000));
     }
     for n in (0..2000).step_by(3) {
         store.remove(&key(n)).unwrap();
@@ -345,7 +345,7 @@ fn a_lost_index_is_rebuilt_with_every_binding_and_none_that_is_gone() {
         for n in 0..50 {
             assert_eq!(
                 get(store, 5000 + n),
-                Some(bytes(n % 10, 100_000)),
+                Some(bytes(n % 10, 300_000)),
                 "{what}: {n}"
             );
         }

@@ -14,7 +14,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use support::{bytes, files_in, get, key, open, put, wait};
 
-const LARGE: usize = 100_000;
+const LARGE: usize = 300_000;
 
 /// Overwrites a part of a file in place.
 fn scribble(path: &Path, at: u64, content: &[u8]) {

@@ -26,7 +26,7 @@ const LARGE: usize = 300_000;
 fn length(n: u64) -> usize {
     match n % 5 {
         0 => LARGE,
-        1 => 70_000,
+        1 => 270_000,
         2 => 0,
         _ => usize::try_from(n).unwrap() * 37,
     }
@@ -148,6 +148,32 @@ fn a_directory_that_is_not_there_is_a_clear_error_and_not_created() {
         assert!(cache.stats().degraded.unwrap().contains(name));
     }
     assert!(snapshot(dir.path()) == before);
+}
+
+#[test]
+fn a_directory_that_must_exist_is_not_created_and_is_written_where_it_is() {
+    use std::error::Error as _;
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::create_dir(dir.path().join("file")).unwrap();
+    fs::write(dir.path().join("file/v1"), b"").unwrap();
+    let before = snapshot(dir.path());
+    let builder = || DiskStore::builder().must_exist(true);
+    for name in ["missing", "missing/too", "empty", "file", "file/v1"] {
+        let error = builder().open(dir.path().join(name)).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        let cause = error
+            .source()
+            .and_then(|e| e.downcast_ref::<std::io::Error>());
+        let is_missing = cause.is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        assert_eq!(is_missing, !name.starts_with("file"), "{error:?}");
+    }
+    assert!(snapshot(dir.path()) == before);
+    let there = dir.path().join("there");
+    drop(DiskStore::open(&there).unwrap());
+    let store = builder().open(&there).unwrap();
+    let _ = store.put(&key(1), vec![1].into()).unwrap();
+    assert!(store.get(&key(1)).unwrap().is_some());
 }
 
 #[test]
@@ -495,7 +521,7 @@ fn a_reader_follows_a_writer_that_grows_evicts_and_clears() {
     const KEYS: u64 = 4000;
     let test = "a_reader_follows_a_writer_that_grows_evicts_and_clears";
     let of = |n: u64| {
-        let len = if n % 40 == 0 { 80_000 } else { 700 };
+        let len = if n % 40 == 0 { 280_000 } else { 700 };
         bytes(n, len)
     };
     if let Some((_, root)) = support::role() {

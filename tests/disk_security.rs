@@ -18,7 +18,7 @@ use std::process::Command;
 use support::{bytes, get, key, put};
 use users::{NOBODY, STRANGER, User, chmod, chown, chown_all, everything, open_dir, snapshot};
 
-const LARGE: usize = 100_000;
+const LARGE: usize = 300_000;
 const FOLDERS: [&str; 6] = ["", "v1", "v1/packs", "v1/objects", "v1/tmp", "v1/builds"];
 /// A group, and two users in it: by their primary group, and by a further one.
 const TEAM: u32 = 54_321;
@@ -383,7 +383,7 @@ fn expect_shared(root: &Path) {
 }
 
 fn share(root: &Path) -> DiskStore {
-    let builder = with(Sharing::Group).byte_budget(4 << 20);
+    let builder = with(Sharing::Group).byte_budget(12 << 20);
     support::wait(builder.open(root).unwrap())
 }
 

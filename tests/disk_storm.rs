@@ -23,7 +23,7 @@ const THREADS: u64 = 3;
 /// two neighbouring keys but for nothing.
 fn content(n: u64, version: u64) -> Vec<u8> {
     let len = match n % 6 {
-        0 => 90_000,
+        0 => 290_000,
         1 => 17,
         _ => 700 + usize::try_from(version % 5).unwrap() * 1000,
     };

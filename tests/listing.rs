@@ -31,8 +31,8 @@ fn every_fact_of_an_entry_is_told() {
     entry.build_cost = Duration::from_millis(1234);
     let _ = store.put(&key(1), entry).unwrap();
     put(&store, 2, bytes(1, 1000));
-    put(&store, 3, bytes(3, 100_000));
-    put(&store, 4, bytes(3, 100_000));
+    put(&store, 3, bytes(3, 300_000));
+    put(&store, 4, bytes(3, 300_000));
 
     let info = store.info(&key(1)).unwrap().unwrap();
     assert_eq!(info.key, key(1));
@@ -47,8 +47,8 @@ fn every_fact_of_an_entry_is_told() {
         (info.length, info.stored_as, info.disk_bytes)
     };
     assert_eq!(told(2), (1000, StoredAs::Shared, 128));
-    let object = 100_000_u64.next_multiple_of(4096) + 128;
-    assert_eq!(told(3), (100_000, StoredAs::Object, object));
+    let object = 300_000_u64.next_multiple_of(4096) + 128;
+    assert_eq!(told(3), (300_000, StoredAs::Object, object));
     assert_eq!(told(4), told(3), "each names the one file");
 
     let all = listed(&store);

@@ -228,7 +228,7 @@ fn bytes_go_down_to_a_number_and_the_space_is_freed() {
         put(
             &store,
             n,
-            bytes(n, if n % 10 == 0 { 200_000 } else { 3000 }),
+            bytes(n, if n % 10 == 0 { 300_000 } else { 3000 }),
         );
     }
     for target in [900_000, 300_000, 10_000, 0] {
@@ -292,7 +292,7 @@ fn rules_add_up_and_each_entry_is_counted_by_the_first_that_takes_it() {
 fn content_that_others_share_outlives_the_entry_that_brought_it() {
     let dir = fast_dir();
     let store = open(dir.path());
-    for len in [100, 100_000] {
+    for len in [100, 300_000] {
         put(&store, 1, bytes(7, len));
         let mark = store.mark().unwrap();
         put(&store, 2, bytes(7, len));

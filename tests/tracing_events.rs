@@ -84,11 +84,11 @@ fn evictions_promotions_demotions_and_corruption_are_told_once() {
     assert_eq!(messages.count("promoted"), 1);
     assert_eq!(messages.count("evicted"), 4);
     // An object of 100,000 bytes is larger than memory: every get loads it.
-    cache.put(&key(9), vec![9; 100_000]);
+    cache.put(&key(9), vec![9; 300_000]);
     cache.flush().unwrap();
     let path = cache.get(&key(9)).unwrap().path().unwrap().to_path_buf();
     std::fs::remove_file(&path).unwrap();
-    std::fs::write(&path, vec![8; 100_000]).unwrap();
+    std::fs::write(&path, vec![8; 300_000]).unwrap();
     assert!(cache.get(&key(9)).is_none());
     assert_eq!(
         messages.count("damaged"),

@@ -36,8 +36,8 @@ const SET: &[(u64, usize)] = &[
     (3, 5000),
     (4, 5000),
     (5, 60_000),
-    (6, 70_000),
-    (7, 70_000),
+    (6, 270_000),
+    (7, 270_000),
     (8, 300_000),
 ];
 
@@ -143,7 +143,7 @@ fn a_healthy_directory_is_sound_and_all_of_it_is_seen() {
     expect(&report, &[]);
     assert_eq!(report.entries, SET.len() as u64);
     let stored: usize = SET.iter().map(|(_, len)| len).sum();
-    let shared = 5000 + 70_000;
+    let shared = 5000 + 270_000;
     assert_eq!(report.bytes, (stored - shared) as u64);
     assert_eq!(report.packs_of_others, 0);
 }
@@ -209,7 +209,7 @@ fn replaced_removed_and_evicted_entries_leave_a_sound_directory() {
     let store = support::wait(store);
     for round in 0..4_u64 {
         for n in 0..120 {
-            let len = if n % 10 == 0 { 80_000 } else { 700 };
+            let len = if n % 10 == 0 { 280_000 } else { 700 };
             put(&store, n, bytes(n / 2 + round, len));
             if n % 7 == 0 {
                 store.remove(&key(n / 2)).unwrap();
@@ -248,9 +248,9 @@ fn a_damaged_small_artifact_is_found_with_all_its_keys_and_repaired() {
 fn a_damaged_large_artifact_is_found_with_all_its_keys_and_repaired() {
     for change in [0, 1, 2] {
         let (dir, store) = populated();
-        let (object, _) = find(dir.path(), "objects", &content(6, 70_000)[..64]);
+        let (object, _) = find(dir.path(), "objects", &content(6, 270_000)[..64]);
         edit(&object, |bytes| match change {
-            0 => bytes[69_999] ^= 0x80,
+            0 => bytes[269_999] ^= 0x80,
             1 => bytes.truncate(100),
             _ => bytes.push(0),
         });
@@ -314,7 +314,7 @@ fn a_damaged_name_of_a_namespace_is_found_and_repaired() {
 #[test]
 fn a_lost_object_is_missing_for_each_of_its_keys() {
     let (dir, store) = populated();
-    let (object, _) = find(dir.path(), "objects", &content(6, 70_000)[..64]);
+    let (object, _) = find(dir.path(), "objects", &content(6, 270_000)[..64]);
     fs::remove_file(object).unwrap();
     let report = verify(&store, false);
     expect(&report, &[(Fault::Missing, 2)]);
@@ -406,7 +406,7 @@ fn a_record_without_a_slot_does_not_come_back_over_a_newer_one() {
 fn old_orphans_are_unlinked_and_young_ones_are_left_alone() {
     let (dir, store) = populated();
     let orphan = |n: u64| {
-        let content = bytes(n, 70_000);
+        let content = bytes(n, 270_000);
         let name = keepwarm::Digest::of(&content).to_string();
         let folder = dir.path().join("v1/objects").join(&name[..2]);
         fs::create_dir_all(&folder).unwrap();
@@ -432,7 +432,7 @@ fn old_orphans_are_unlinked_and_young_ones_are_left_alone() {
 fn foreign_files_are_named_and_left_alone() {
     let (dir, store) = populated();
     let places = [
-        "v1/notes",
+        "v1/letters",
         "v1/packs/README",
         "v1/objects/x",
         "v1/objects/ab/file",
@@ -539,7 +539,7 @@ fn live_writers_are_not_reported_as_damage() {
                 while !stop.load(Ordering::Relaxed) {
                     round += 3;
                     let n = round % 97;
-                    let len = if n % 9 == 0 { 66_000 } else { 900 };
+                    let len = if n % 9 == 0 { 266_000 } else { 900 };
                     let _ = store.put(&key(n), bytes(round % 31, len).into()).unwrap();
                     match round % 41 {
                         0 => drop(store.remove(&key(round % 89)).unwrap()),
@@ -565,7 +565,7 @@ fn live_writers_are_not_reported_as_damage() {
     expect(&verify(&store, false), &[]);
     for n in 0..97 {
         if let Some(found) = get(&store, n) {
-            let len = if n % 9 == 0 { 66_000 } else { 900 };
+            let len = if n % 9 == 0 { 266_000 } else { 900 };
             assert!((0..31).any(|version| bytes(version, len) == found), "{n}");
         }
     }

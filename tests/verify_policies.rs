@@ -22,7 +22,7 @@ const POLICIES: [Verify; 4] = [
 ];
 
 /// An inline artifact, two keys that share one, a read object and a mapped one.
-const SET: &[(u64, usize)] = &[(1, 3000), (2, 5000), (3, 5000), (4, 70_000), (5, 400_000)];
+const SET: &[(u64, usize)] = &[(1, 3000), (2, 5000), (3, 5000), (4, 270_000), (5, 400_000)];
 
 fn content(n: u64, len: usize) -> Vec<u8> {
     bytes(if n == 3 { 2 } else { n }, len)
@@ -131,7 +131,7 @@ fn a_wrong_length_is_found_under_every_policy() {
     for policy in POLICIES {
         for change in [-1, 1] {
             let dir = populated();
-            for (n, len) in [(4, 70_000_u64), (5, 400_000)] {
+            for (n, len) in [(4, 270_000_u64), (5, 400_000)] {
                 let (path, _) = place(dir.path(), n, usize::try_from(len).unwrap());
                 in_place(&path, |file| {
                     file.set_len(len.saturating_add_signed(change)).unwrap();
@@ -288,7 +288,7 @@ fn a_stamp_saves_the_hash_of_exactly_the_file_it_is_of() {
     // what decides; one of another file, digest or time does not.
     let dir = populated();
     damage(dir.path(), 5, 400_000);
-    let other = place(dir.path(), 4, 70_000).0;
+    let other = place(dir.path(), 4, 270_000).0;
     let path = files_in(dir.path(), "objects")
         .into_iter()
         .find(|path| *path != other)
@@ -342,7 +342,7 @@ fn whatever_is_in_the_file_of_stamps_only_costs_a_hash() {
     ];
     for (i, make) in hostile.iter().enumerate() {
         let dir = populated();
-        damage(dir.path(), 4, 70_000);
+        damage(dir.path(), 4, 270_000);
         make(&dir.path().join("v1/verified"));
         let store = open(dir.path(), Verify::OncePerBoot);
         assert_eq!(get(&store, 4), None, "{i}");
@@ -369,7 +369,7 @@ fn a_file_that_may_still_change_unseen_gets_no_stamp() {
 #[test]
 fn never_serves_what_is_there_and_says_what_it_is() {
     let dir = populated();
-    for (n, len) in [(1, 3000), (4, 70_000), (5, 400_000)] {
+    for (n, len) in [(1, 3000), (4, 270_000), (5, 400_000)] {
         damage(dir.path(), n, len);
     }
     for mapping in [Mapping::Large, Mapping::IndexOnly, Mapping::Never] {
@@ -378,7 +378,7 @@ fn never_serves_what_is_there_and_says_what_it_is() {
             .mapping(mapping)
             .open(dir.path())
             .unwrap();
-        for (n, len) in [(1, 3000), (4, 70_000), (5, 400_000)] {
+        for (n, len) in [(1, 3000), (4, 270_000), (5, 400_000)] {
             let artifact = store.get(&key(n)).unwrap().unwrap().artifact;
             let mut wanted = content(n, len);
             wanted[len - 1] ^= 1;
@@ -392,11 +392,11 @@ fn never_serves_what_is_there_and_says_what_it_is() {
 #[test]
 fn a_cache_takes_the_policy_to_its_directory() {
     let dir = populated();
-    damage(dir.path(), 4, 70_000);
+    damage(dir.path(), 4, 270_000);
     let get = |verify| {
         let cache = Cache::builder().verify(verify).open(dir.path()).unwrap();
         cache.get(&key(4)).map(|artifact| artifact.len())
     };
-    assert_eq!(get(Verify::Never), Some(70_000));
+    assert_eq!(get(Verify::Never), Some(270_000));
     assert_eq!(get(Verify::OnLoad), None);
 }

@@ -44,7 +44,7 @@ fn open(dir: &Path) -> Cache {
 
 fn content(n: u64) -> Vec<u8> {
     // In packs, and now and then in a file of its own.
-    bytes(n, if n % 16 == 7 { 80_000 } else { 500 })
+    bytes(n, if n % 16 == 7 { 280_000 } else { 500 })
 }
 
 fn leases(dir: &Path) -> PathBuf {

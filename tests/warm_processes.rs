@@ -34,7 +34,7 @@ fn cache(dir: &Path, policy: WritePolicy) -> Cache {
 fn content(n: u64) -> Vec<u8> {
     let len = match n % 10 {
         0 => 0,
-        8 => 90_000,
+        8 => 290_000,
         9 => 300_000,
         small => usize::try_from(small * 700).unwrap(),
     };

@@ -101,7 +101,7 @@ fn a_flush_covers_what_somebody_else_had_stored() {
     let (one, two) = (support::open(dir.path()), support::open(dir.path()));
     one.flush().unwrap();
     two.flush().unwrap();
-    for (n, len) in [(1, 100), (2, 200_000)] {
+    for (n, len) in [(1, 100), (2, 300_000)] {
         put(&one, n, bytes(n, len));
         // The same key; and another key with equal bytes.
         for n in [n, n + 10] {

@@ -210,8 +210,12 @@ impl Inner {
         }
         let room = match locked.index.room(slot.hash).map_err(io)? {
             Some(at) => Some(at),
-            None if self.make_room(locked).is_ok() => locked.index.room(slot.hash).map_err(io)?,
-            None => None,
+            None => match self.make_room(locked) {
+                Ok(()) => locked.index.room(slot.hash).map_err(io)?,
+                Err(e) if e.kind() == ErrorKind::StorageFull => None,
+                // Nothing is evicted because a disk fails: what comes is refused, what is there stays.
+                Err(e) => return Err(e),
+            },
         };
         let at = if let Some(at) = room {
             at

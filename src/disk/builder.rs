@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Payloads up to this many bytes share packs; larger ones get a file of their own.
-const INLINE: u64 = 64 << 10;
+const INLINE: u64 = 256 << 10;
 /// No budget makes packs smaller than this, in bytes.
 const SMALLEST_PACK: u64 = 4096;
 /// A year: longer settings are cut, so that no sum of instants overflows.
@@ -64,6 +64,10 @@ pub enum Mapping {
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `open`"]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own"
+)]
 pub struct DiskStoreBuilder {
     bytes: u64,
     entries: u64,
@@ -77,6 +81,7 @@ pub struct DiskStoreBuilder {
     max_age: Option<Duration>,
     idle_namespaces: Option<Duration>,
     read_only: bool,
+    must_exist: bool,
     sharing: Sharing,
 }
 
@@ -94,6 +99,7 @@ impl Default for DiskStoreBuilder {
             max_age: None,
             idle_namespaces: None,
             read_only: false,
+            must_exist: false,
             sharing: Sharing::default(),
         }
     }
@@ -262,6 +268,29 @@ impl DiskStoreBuilder {
         self
     }
 
+    /// Opens only a directory that is there, and creates none: for tools that look after a cache,
+    /// which a wrong path should not make. Not set by default; a [read-only](Self::read_only) store
+    /// never creates one.
+    ///
+    /// What is missing has the kind [`Io`](ErrorKind::Io), and
+    /// [`NotFound`](std::io::ErrorKind::NotFound) behind it.
+    ///
+    /// ```
+    /// use keepwarm::DiskStore;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let path = dir.path().join("cache");
+    /// assert!(DiskStore::builder().must_exist(true).open(&path).is_err());
+    /// assert!(!path.exists());
+    /// DiskStore::open(&path)?;
+    /// assert!(DiskStore::builder().must_exist(true).open(&path).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn must_exist(mut self, must_exist: bool) -> Self {
+        self.must_exist = must_exist;
+        self
+    }
+
     /// Who else may write to the directory; [nobody](Sharing::Private) by default.
     ///
     /// ```
@@ -289,8 +318,8 @@ impl DiskStoreBuilder {
             let action = "authenticate with a secret that is empty";
             return Err(Error::new(ErrorKind::InvalidConfig, action));
         }
-        let root = if self.read_only {
-            read_only::find_root(path.as_ref())?
+        let root = if self.read_only || self.must_exist {
+            read_only::find_root(path.as_ref(), self.read_only)?
         } else {
             create_root(path.as_ref(), self.sharing)?
         };
@@ -326,6 +355,9 @@ impl DiskStoreBuilder {
             read_only: self.read_only,
         };
         check_folders(&files)?;
+        if self.must_exist {
+            read_only::find_base(&files)?;
+        }
         let pack = (self.bytes / 16).clamp(SMALLEST_PACK, MAX_PACK) / 64 * 64;
         let limits = Limits {
             bytes: self.bytes,

@@ -76,12 +76,7 @@ impl Inner {
                 break;
             };
             let before = self.index().field(Field::DiskBytes);
-            let low = |limit: u64| u64::try_from(u128::from(limit) * u128::from(LOW_MARK) / 100);
-            let target = Target {
-                bytes: low(self.limits.bytes).unwrap_or(u64::MAX),
-                entries: low(self.limits.entries).unwrap_or(u64::MAX),
-            };
-            let evicted = self.pass(Some((reason, target)))?;
+            let evicted = self.pass(Some((reason, self.low_marks())))?;
             // What is left is held by others, or is the newest entry alone.
             let in_vain = evicted.is_empty() && self.index().field(Field::DiskBytes) >= before;
             for report in evicted {
@@ -93,6 +88,24 @@ impl Inner {
             }
         }
         Ok(reports)
+    }
+
+    /// One pass, with victims if a budget is exceeded; also tells whether none is, afterwards. The
+    /// caller has the right to evict.
+    pub(super) fn evict_pass(&self) -> Result<(Vec<Eviction>, bool)> {
+        let reason = self.excess(&self.index());
+        let evicted = self.pass(reason.map(|reason| (reason, self.low_marks())))?;
+        evicted.iter().for_each(events::evicted);
+        Ok((evicted, self.excess(&self.index()).is_none()))
+    }
+
+    /// How far evicting goes.
+    fn low_marks(&self) -> Target {
+        let low = |limit: u64| u64::try_from(u128::from(limit) * u128::from(LOW_MARK) / 100);
+        Target {
+            bytes: low(self.limits.bytes).unwrap_or(u64::MAX),
+            entries: low(self.limits.entries).unwrap_or(u64::MAX),
+        }
     }
 
     /// The right to evict; `None` once another process has made room, or after a bounded wait: puts
@@ -391,7 +404,7 @@ impl Inner {
 
     /// Removes objects that no slot names, and what dead processes left in `tmp/` and `builds/`. Files in
     /// `packs/` without a pack's name are left alone.
-    fn sweep(&self) -> Result<()> {
+    pub(super) fn sweep(&self) -> Result<()> {
         let io = |e| self.error("sweep the directory", e);
         super::tmp::sweep(&self.files);
         super::lease::sweep(&self.files);

@@ -126,6 +126,7 @@ impl Layout {
             self.verified(),
             self.tmp(),
             self.builds(),
+            self.notes(),
             self.lock_file(),
         ];
         own.iter().any(|path| path.file_name() == Some(name))
@@ -176,6 +177,22 @@ impl Layout {
     pub(super) fn is_build_lease(name: &OsStr) -> bool {
         let is_own = |name: &str| hex::parse(name).is_ok_and(|key| hex::text(&key) == name);
         name.to_str().is_some_and(is_own)
+    }
+
+    /// Where tools keep notes.
+    pub(super) fn notes(&self) -> PathBuf {
+        self.base.join("notes")
+    }
+
+    /// Whether a note may have this name: none that leads elsewhere, on any platform.
+    pub(super) fn is_note(name: &str) -> bool {
+        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_');
+        (1..=100).contains(&name.len()) && name.bytes().all(is_allowed) && !name.starts_with('.')
+    }
+
+    /// The note of that name; `None` if none can have it.
+    pub(super) fn note(&self, name: &str) -> Option<PathBuf> {
+        Self::is_note(name).then(|| self.notes().join(name))
     }
 
     /// The file that is locked where directories cannot be.

@@ -116,18 +116,18 @@ impl Inner {
     ///
     /// The two buckets of a key are looked at one after the other. While it is rebound it may move
     /// from the one that this look has yet to come to into the one where it has been, and loads may
-    /// be reordered as well. So what was not found is looked for once more, and again as long as
-    /// something was bound or moved during the look. Whoever sees the place that a key has left
-    /// sees, behind a fence, what was counted before it left.
+    /// be reordered as well. So finding nothing counts only if nothing was bound or moved during the
+    /// look. Whoever sees the place that a key has left sees, behind a fence, what was counted
+    /// before it left.
     fn moving_bindings(&self, index: &Index, key: &Fingerprint) -> io::Result<Bindings> {
-        let mut found = self.bindings(index, key)?;
-        for _ in 0..SETTLING_LOOKS {
-            if !found.is_empty() {
-                break;
-            }
+        let mut found = Bindings::default();
+        for _ in 0..=SETTLING_LOOKS {
             let before = index.moves();
             fence(Ordering::Acquire);
             found = self.bindings(index, key)?;
+            if !found.is_empty() {
+                break;
+            }
             fence(Ordering::Acquire);
             if index.moves() == before {
                 break;

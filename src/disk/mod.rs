@@ -15,6 +15,7 @@
 //! | `survey`, `evict`, `empty`, `clear` | the budget: the choice, keys and contents, packs; everything |
 //! | `verification` | looking at everything, and repairing it |
 //! | `foreign` | what processes with another secret have in the directory |
+//! | `collect`, `notes` | the budget on request, what tools keep beside |
 //! | `facts`, `prune`, `prune_pass` | what envelopes tell a pass, the rules of a caller, making it go |
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
 //! | `builder`, `sharing` | settings and opening, whose files are used |
@@ -28,6 +29,7 @@ mod append;
 mod bind;
 mod builder;
 mod clear;
+mod collect;
 mod counters;
 mod empty;
 mod envelope;
@@ -48,6 +50,7 @@ mod life;
 mod listing;
 mod lock;
 mod lookup;
+mod notes;
 mod object;
 mod pack;
 mod pending;

@@ -14,10 +14,13 @@ use crate::digest::Digest;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileSystem, Meta, RawFile};
-use std::io;
+use std::io::{self, IoSlice};
 
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
 const STEP: usize = 16 << 10;
+
+/// What records are padded with: to the next place, which is as far as the header is long.
+const ZEROS: [u8; PACK_HEADER] = [0; PACK_HEADER];
 
 /// An open pack.
 #[derive(Debug)]
@@ -390,7 +393,6 @@ pub(super) struct OwnedPack {
     end: u64,
     /// No more than this many bytes.
     limit: u64,
-    buffer: Vec<u8>,
     /// Who took the lock: a forked child must not give up what its parent relies on.
     process: u32,
 }
@@ -471,7 +473,6 @@ impl OwnedPack {
             lock,
             end,
             limit,
-            buffer: Vec::new(),
             process: std::process::id(),
         }
     }
@@ -489,16 +490,15 @@ impl OwnedPack {
         payload: &[u8],
     ) -> io::Result<Place> {
         let offset = self.end;
-        self.buffer.clear();
-        self.buffer
-            .extend_from_slice(&envelope.encode(check, &self.pack.id, offset));
-        self.buffer.extend_from_slice(payload);
-        let padded = (self.buffer.len() as u64).next_multiple_of(ALIGN);
-        self.buffer
-            .resize(usize::try_from(padded).unwrap_or(usize::MAX), 0);
+        let head = envelope.encode(check, &self.pack.id, offset);
+        let len = (head.len() + payload.len()) as u64;
+        let padded = len.next_multiple_of(ALIGN);
         // What a failed write left behind stays: it is beyond what anybody was told of.
         self.end += padded;
-        self.pack.file.write_at(&self.buffer, offset)?;
+        let padding = usize::try_from(padded - len).unwrap_or(0);
+        let padding = ZEROS.get(..padding).unwrap_or(&ZEROS);
+        let mut parts = [&head[..], payload, padding].map(IoSlice::new);
+        self.pack.file.write_all_at(&mut parts, offset)?;
         self.pack.seen.fetch_max(self.end, Ordering::Relaxed);
         Ok(Place::new(self.pack.number, offset))
     }

@@ -20,7 +20,7 @@ use crate::events;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, Tier};
-use crate::sync::Arc;
+use crate::sync::{Arc, MutexGuard};
 use crate::sys::RawFile;
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
@@ -168,6 +168,9 @@ impl DiskStore {
     }
 }
 
+/// The lease of processes, and the turn of threads, which is given up after it.
+pub(super) type Right<'a> = (Arc<dyn RawFile>, MutexGuard<'a, ()>);
+
 /// Keys that are to go, with the reason, in the order of [`Fact`]s.
 type Choice = Vec<Option<PruneReason>>;
 
@@ -210,16 +213,7 @@ impl Inner {
 
     fn prune_now(&self, rules: &Prune, log: &mut Log<'_>) -> Result<()> {
         let io = |e| self.error("prune a directory", e);
-        // Also the check that this process may write.
-        drop(self.locked()?);
-        self.wait_for_rebuild()?;
-        let late = || {
-            let action = "prune a directory in which another thread or process evicts";
-            Error::new(ErrorKind::Timeout, action).with_path(self.files.layout.root())
-        };
-        let wait = self.limits.lock_wait;
-        let _turn = turn(&self.evict_gate, wait).ok_or_else(late)?;
-        let _lease = self.lease_to_prune()?.ok_or_else(late)?;
+        let _right = self.right_to_prune("prune entries of")?;
         for _ in 0..PASSES {
             self.write_touches()?;
             let (index, survey) = self.recount()?;
@@ -236,6 +230,22 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// The right to make entries go, of threads and processes, until it is dropped; not while the
+    /// index is being rebuilt. `action` says what for.
+    pub(super) fn right_to_prune(&self, action: &str) -> Result<Right<'_>> {
+        // Also the check that this process may write.
+        drop(self.locked()?);
+        self.wait_for_rebuild()?;
+        let late = || {
+            let action = format!("{action} a directory in which another thread or process evicts");
+            Error::new(ErrorKind::Timeout, action).with_path(self.files.layout.root())
+        };
+        let wait = self.limits.lock_wait;
+        let turn = turn(&self.evict_gate, wait).ok_or_else(late)?;
+        let lease = self.lease_to_prune()?.ok_or_else(late)?;
+        Ok((lease, turn))
     }
 
     /// The right to evict; `None` if another process had it all the time.

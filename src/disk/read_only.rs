@@ -25,20 +25,33 @@ use std::path::{Path, PathBuf};
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 const OPEN: &str = "open a cache directory for reading only";
 
+const OPEN_THERE: &str = "open a cache directory";
+
 /// Resolves every symlink on the way to a root that is there.
-pub(super) fn find_root(path: &Path) -> Result<PathBuf> {
+pub(super) fn find_root(path: &Path, read_only: bool) -> Result<PathBuf> {
     check_path(path)?;
-    path.canonicalize().map_err(|e| Error::io(OPEN, path, e))
+    path.canonicalize()
+        .map_err(|e| Error::io(action(read_only), path, e))
+}
+
+/// Sees whether a root is a directory of this format.
+pub(super) fn find_base(files: &Files) -> Result<()> {
+    let base = files.layout.base();
+    let action = action(files.read_only);
+    match files.fs.stat(base) {
+        Ok(meta) if meta.is_dir => Ok(()),
+        Ok(_) => Err(Error::new(ErrorKind::NotADirectory, action).with_path(base)),
+        Err(e) => Err(Error::io(action, base, e)),
+    }
+}
+
+fn action(read_only: bool) -> &'static str {
+    if read_only { OPEN } else { OPEN_THERE }
 }
 
 /// Opens a directory that is there.
 pub(super) fn open(files: Files, limits: Limits) -> Result<DiskStore> {
-    let base = files.layout.base();
-    match files.fs.stat(base) {
-        Ok(meta) if meta.is_dir => {}
-        Ok(_) => return Err(Error::new(ErrorKind::NotADirectory, OPEN).with_path(base)),
-        Err(e) => return Err(Error::io(OPEN, base, e)),
-    }
+    find_base(&files)?;
     let index = match open_index(&files)? {
         Found::Bad(BadHeader::Newer) => return Err(newer(&files)),
         Found::Index(index) if !index.has_flag(REBUILDING) => index,
@@ -199,7 +212,7 @@ mod tests {
     }
 
     fn content(n: u64) -> Vec<u8> {
-        let len = if n % 4 == 0 { 100_000 } else { 300 };
+        let len = if n % 4 == 0 { 300_000 } else { 300 };
         vec![u8::try_from(n % 200).unwrap(); len]
     }
 

@@ -7,6 +7,7 @@
 
 use super::slot::{Slot, SlotHash, SlotKind};
 use crate::sync::{IndexWord, Ordering};
+use std::ops::Range;
 
 /// Slots of a bucket.
 pub(super) const SLOTS: usize = 16;
@@ -17,6 +18,10 @@ const BODY_WORDS: usize = 3;
 pub(super) const BUCKET_WORDS: usize = TAG_WORDS + SLOTS * BODY_WORDS;
 /// Bytes of a bucket.
 pub(super) const BUCKET_BYTES: u64 = BUCKET_WORDS as u64 * 8;
+
+/// A table is written in pieces of so many bytes. Linux caches what one write made as one piece, and
+/// later writes into a piece of 1 MiB take three times as long as into one of 64 KiB.
+pub(super) const PIECE: usize = 64 << 10;
 
 /// Where a slot is in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +102,26 @@ impl Bucket<'_> {
     pub(super) fn room(&self) -> (Option<usize>, usize) {
         let empty = (0..SLOTS).filter(|&slot| self.tag(slot) == 0);
         (empty.clone().next(), empty.count())
+    }
+
+    /// The bytes of the bucket with `content` in `slot`, and which of them have to be written.
+    pub(super) fn with_slot(
+        &self,
+        slot: usize,
+        content: &Slot,
+    ) -> ([u8; BUCKET_WORDS * 8], Range<usize>) {
+        let mut bytes = [0; BUCKET_WORDS * 8];
+        for (i, out) in bytes.chunks_exact_mut(8).enumerate() {
+            out.copy_from_slice(&self.word(i).to_ne_bytes());
+        }
+        let (tag, body) = content.encode();
+        let (start, at) = (slot * 4, (TAG_WORDS + slot * BODY_WORDS) * 8);
+        bytes[start..start + 4].copy_from_slice(&tag.to_ne_bytes());
+        let end = at + BODY_WORDS * 8;
+        for (out, word) in bytes[at..end].chunks_exact_mut(8).zip(body) {
+            out.copy_from_slice(&word.to_ne_bytes());
+        }
+        (bytes, start..end)
     }
 
     /// All slots in use.
@@ -188,9 +213,9 @@ impl HeapTable {
         }
     }
 
-    /// The table in pieces of at most 1 MiB, as bytes.
+    /// The table in pieces of at most [`PIECE`] bytes.
     pub(super) fn pieces(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.words.chunks(1 << 17).map(|words| {
+        self.words.chunks(PIECE / 8).map(|words| {
             let values = words.iter().map(|word| word.load(Ordering::Relaxed));
             values.flat_map(u64::to_ne_bytes).collect()
         })

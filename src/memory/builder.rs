@@ -8,6 +8,8 @@ use std::time::Duration;
 
 const DEFAULT_BYTE_BUDGET: u64 = 256 << 20;
 const MOST_SHARDS: usize = 1 << 16;
+/// Settled by measurement: `docs/benchmarks.md`.
+const SHARDS_PER_CORE: usize = 16;
 
 /// Sets up a [`MemoryStore`]; see [`MemoryStore::builder`].
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ impl MemoryStoreBuilder {
 
     /// The most bytes of artifacts that are kept; 256 MiB if not set.
     ///
-    /// An artifact counts its length. What the store needs to find it (about 150 bytes) comes on
+    /// An artifact counts its length. What the store needs to find it (less than 200 bytes) comes on
     /// top; where artifacts are tiny or empty, bound their number too. An artifact as large as the
     /// whole budget is kept. Zero makes a store that accepts every put and keeps nothing.
     ///
@@ -83,7 +85,7 @@ impl MemoryStoreBuilder {
     }
 
     /// How many independently locked parts there are, from 1 to 65,536; rounded up to a power of
-    /// two. Four for each core if not set.
+    /// two. Sixteen for each core if not set.
     ///
     /// Budgets are shared by all of them. With one shard, eviction takes the entry used longest
     /// ago of all; with more, one of those used longest ago.
@@ -124,5 +126,5 @@ impl MemoryStoreBuilder {
 
 fn default_shards() -> usize {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    cores.saturating_mul(4).min(MOST_SHARDS)
+    cores.saturating_mul(SHARDS_PER_CORE).min(MOST_SHARDS)
 }

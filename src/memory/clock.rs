@@ -1,8 +1,10 @@
-//! The store's sense of time: cheap enough to stamp every hit.
+//! The store's sense of time: cheap enough to stamp every use.
 
-use super::order::Stamp;
 use crate::sync::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// When an entry was last used: nanoseconds since the store was made, and some.
+pub(super) type Stamp = u64;
 
 /// Stamps below this one are never given: entries that come in without being used have them.
 pub(super) const FIRST: Stamp = 1 << 32;
@@ -11,7 +13,7 @@ pub(super) const FIRST: Stamp = 1 << 32;
 ///
 /// Reading the system's clock costs as much as all the rest of a hit. So puts read it, and now and
 /// then a hit does; the hits between take the last reading. They come after every put that was
-/// before them, and are only told apart from one another by their shard's list.
+/// before them, and are only told apart from one another by their shard.
 // Alone on its cache lines: every hit reads it.
 #[derive(Debug)]
 #[repr(align(128))]

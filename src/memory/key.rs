@@ -5,31 +5,25 @@ use crate::fold::fold;
 
 /// A key, folded once for both the choice of the shard and the shard's table.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Key {
+pub(super) struct Key<'a> {
     fold: u64,
-    fingerprint: Fingerprint,
+    fingerprint: &'a Fingerprint,
 }
 
-impl Key {
-    pub(super) fn new(fingerprint: &Fingerprint) -> Self {
+impl<'a> Key<'a> {
+    pub(super) fn new(fingerprint: &'a Fingerprint) -> Self {
         Self {
             fold: fold(fingerprint.as_bytes()),
-            fingerprint: *fingerprint,
+            fingerprint,
         }
     }
 
-    /// Its low bits choose the shard.
+    /// Its low bits choose the shard; its upper half, and some bits below, the place there.
     pub(super) fn fold(&self) -> u64 {
         self.fold
     }
 
-    /// What the shard's table knows of the key: the upper half of the fold, which has no say in the
-    /// choice of the shard.
-    pub(super) fn tag(&self) -> u32 {
-        (self.fold >> 32) as u32
-    }
-
-    pub(super) fn fingerprint(&self) -> &Fingerprint {
-        &self.fingerprint
+    pub(super) fn fingerprint(&self) -> &'a Fingerprint {
+        self.fingerprint
     }
 }

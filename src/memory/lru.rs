@@ -1,84 +1,53 @@
 //! The policy: an exact least-recently-used map, as single-threaded code.
 //!
-//! A [`Table`] from key to slot, a slab of slots with a list of free ones, and the [`Order`] of
-//! use. Every operation is O(1) (amortised where something grows) and hands back what left, so
-//! that the caller decides where it is freed.
+//! A [`Table`] that gives each entry a place, the places, and the [`Order`] of use. Every operation
+//! hands back what left, so that the caller decides where it is freed.
 //!
-//! A hit is only noted. Relinking it touches two neighbours that are in nobody's cache, which is
-//! most of what a hit would cost; done for many hits in a row the processor overlaps the waiting.
+//! A hit writes its stamp into the cache line that it reads anyway, and that is all: entries are
+//! linked to no neighbours that would have to be fetched. The order learns of it when the turn of the
+//! entry would have come; so it costs the more the less often something is used, and nothing in a
+//! store in which all fits.
 //!
 //! Invariants:
-//! - the table, the taken slots and the order name the same slots;
-//! - notes are brought into the order before anything else changes it, so they name taken slots;
-//! - the oldest of the order has no note, so it is the oldest indeed.
+//! - the places that the table says are taken hold an entry, no others do;
+//! - stamps of uses are given in the order of uses, each once.
 
+use super::Stamp;
+use super::facts::Facts;
 use super::key::Key;
-use super::order::{Order, Slot, Stamp};
-use super::table::Table;
+use super::order::Order;
+use super::table::{Place, Table};
 use crate::artifact::Artifact;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::store::Entry;
 use std::time::Duration;
 
-/// After so many noted hits the order is brought up to date.
-const MOST_NOTES: usize = 32;
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Lru {
+    /// The last stamp that was given; first, since a hit changes nothing else here.
+    latest: Stamp,
     table: Table,
-    slots: Vec<Option<Kept>>,
-    free: Vec<Slot>,
+    places: Box<[Option<Kept>]>,
+    facts: Facts,
     order: Order,
-    notes: Vec<(Slot, Stamp)>,
-    oldest_use: Stamp,
 }
 
-/// What a slot holds: one cache line of 64 bytes, so that a hit waits for one.
+/// What a place holds: one cache line of 64 bytes, so that a hit waits for one.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Kept {
     key: Fingerprint,
     artifact: Artifact,
-    namespace: NamespaceId,
-    /// In nanoseconds.
-    build_cost: u64,
+    last_use: Stamp,
     /// In nanoseconds since 1970; zero if it is not known.
     put_at: u64,
+    /// Namespace and cost; see [`Facts`].
+    facts: u64,
 }
 
 impl Kept {
-    fn new(key: &Key, entry: Entry) -> Self {
-        let cost = entry.build_cost.as_nanos();
-        Self {
-            key: *key.fingerprint(),
-            put_at: entry.put_nanos(),
-            artifact: entry.artifact,
-            namespace: entry.namespace,
-            build_cost: u64::try_from(cost).unwrap_or(u64::MAX),
-        }
-    }
-
-    fn into_entry(self) -> Entry {
-        let mut entry = Entry::from(self.artifact);
-        if self.put_at != 0 {
-            entry = entry.stamped(self.put_at);
-        }
-        entry.namespace = self.namespace;
-        entry.build_cost = Duration::from_nanos(self.build_cost);
-        entry
-    }
-
-    fn entry(&self) -> Entry {
-        let Self { key, artifact, .. } = self;
-        Self {
-            key: *key,
-            artifact: artifact.clone(),
-            ..*self
-        }
-        .into_entry()
-    }
-
     fn size(&self) -> u64 {
         self.artifact.len() as u64
     }
@@ -92,120 +61,115 @@ pub(super) struct Removed {
     pub(super) last_use: Stamp,
 }
 
-impl Default for Lru {
-    fn default() -> Self {
-        Self {
-            table: Table::default(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            order: Order::default(),
-            notes: Vec::new(),
-            oldest_use: Stamp::MAX,
-        }
-    }
-}
-
 impl Lru {
-    pub(super) fn contains(&self, key: &Key) -> bool {
+    pub(super) fn contains(&self, key: &Key<'_>) -> bool {
         self.find(key).is_some()
     }
 
     /// The entry under `key`, used now.
-    pub(super) fn get(&mut self, key: &Key, stamp: Stamp) -> Option<Entry> {
-        let slot = self.find(key)?;
-        self.notes.push((slot, stamp));
-        if self.notes.len() == MOST_NOTES || self.order.oldest() == Some(slot) {
-            self.settle();
-        }
-        Some(self.kept(slot)?.entry())
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "what a hit gives would go through memory once for each layer"
+    )]
+    pub(super) fn get(&mut self, key: &Key<'_>, stamp: Stamp) -> Option<Entry> {
+        let place = self.find(key)?;
+        let stamp = self.next(stamp);
+        let kept = self.places[place as usize].as_mut()?;
+        kept.last_use = stamp;
+        let artifact = kept.artifact.clone();
+        let (namespace, cost) = self.facts.read(&kept.key, kept.facts);
+        Some(entry(artifact, kept.put_at, namespace, cost))
     }
 
     /// When the entry under `key` was put, in nanoseconds since 1970; zero if that is not known.
-    pub(super) fn put_at(&self, key: &Key) -> Option<u64> {
+    pub(super) fn put_at(&self, key: &Key<'_>) -> Option<u64> {
         Some(self.kept(self.find(key)?)?.put_at)
     }
 
     /// The size of the entry under `key` if `is_it` says so, knowing its namespace and put.
     pub(super) fn size_if(
         &self,
-        key: &Key,
+        key: &Key<'_>,
         is_it: impl FnOnce(NamespaceId, u64) -> bool,
     ) -> Option<u64> {
         let kept = self.kept(self.find(key)?)?;
-        is_it(kept.namespace, kept.put_at).then(|| kept.size())
+        is_it(self.namespace(kept), kept.put_at).then(|| kept.size())
     }
 
-    /// Binds `key` to `entry` unless it is bound, behind all that was used after `stamp`.
-    pub(super) fn insert_aged(&mut self, key: &Key, entry: Entry, stamp: Stamp) -> bool {
-        self.settle();
-        if self.find(key).is_some() {
-            return false;
-        }
-        let slot = self.free_slot();
-        self.table.insert(key.tag(), slot);
-        self.order.insert_aged(slot, stamp);
-        self.slots[slot as usize] = Some(Kept::new(key, entry));
-        self.look_at_oldest();
-        true
+    /// Binds `key`, which is not bound, to `entry`, behind all that was used after `stamp`.
+    pub(super) fn insert_aged(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
+        self.add(key, entry, stamp);
+        // It stands somewhere among the others: the order is made anew, with it, when asked for.
+        self.order.forget();
     }
 
     /// The keys of entries of which `is_it` says so, knowing namespace and time of the put.
     pub(super) fn keys(&self, is_it: impl Fn(NamespaceId, u64) -> bool) -> Vec<Fingerprint> {
-        let kept = self.slots.iter().flatten();
-        kept.filter(|kept| is_it(kept.namespace, kept.put_at))
+        let kept = self.places.iter().flatten();
+        kept.filter(|kept| is_it(self.namespace(kept), kept.put_at))
             .map(|kept| kept.key)
             .collect()
     }
 
-    /// Binds `key` to `entry`, used now; returns what it replaced.
-    pub(super) fn insert(&mut self, key: &Key, entry: Entry, stamp: Stamp) -> Option<Entry> {
-        self.settle();
-        let kept = Some(Kept::new(key, entry));
-        let old = if let Some(slot) = self.find(key) {
-            self.order.refresh(slot, stamp);
-            std::mem::replace(&mut self.slots[slot as usize], kept)
-        } else {
-            let slot = self.free_slot();
-            self.table.insert(key.tag(), slot);
-            self.order.insert(slot, stamp);
-            std::mem::replace(&mut self.slots[slot as usize], kept)
+    /// Binds `key` to `entry`, used now; what it replaced is put into `replaced`.
+    pub(super) fn insert(
+        &mut self,
+        key: &Key<'_>,
+        entry: Entry,
+        stamp: Stamp,
+        replaced: &mut Option<Entry>,
+    ) {
+        let stamp = self.next(stamp);
+        let Some(place) = self.find(key) else {
+            self.add(key, entry, stamp);
+            return;
         };
-        self.look_at_oldest();
-        Some(old?.into_entry())
+        let old = self.places[place as usize].take();
+        *replaced = old.map(|old| self.entry_of(old).1);
+        self.fill(place, key, entry, stamp);
     }
 
-    fn free_slot(&mut self) -> Slot {
-        self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            Slot::try_from(self.slots.len() - 1)
-                .expect("budgets are below 2^31 entries, so slots never run out")
-        })
-    }
-
-    pub(super) fn remove(&mut self, key: &Key) -> Option<Removed> {
-        self.settle();
+    pub(super) fn remove(&mut self, key: &Key<'_>) -> Option<Removed> {
         self.vacate(self.find(key)?)
     }
 
-    /// Removes the entry used longest ago that is not the one under `spared`, if `may` has a reason
-    /// for it, knowing its size.
-    pub(super) fn evict<R>(
-        &mut self,
-        spared: &Key,
-        may: impl FnOnce(u64) -> Option<R>,
-    ) -> Option<(Removed, R)> {
-        self.settle();
-        let mut slot = self.order.oldest()?;
-        if self.kept(slot)?.key == *spared.fingerprint() {
-            slot = self.order.next_newer(slot)?;
+    /// When the entry was last used, and where it is, that was used longest ago, but for the one
+    /// under `spared`; to be [removed](Self::evict).
+    #[inline]
+    pub(super) fn oldest_but(&mut self, spared: &Key<'_>) -> Option<(Stamp, Place)> {
+        if !self.order.is_kept() {
+            self.make_order();
         }
-        let reason = may(self.kept(slot)?.size())?;
-        Some((self.vacate(slot)?, reason))
+        let oldest = self.oldest()?;
+        if self.is_other(oldest.1, spared) {
+            return Some(oldest);
+        }
+        // Which is seldom: it was put just now, so all others were used since, or there are none.
+        let mut next = Some(oldest);
+        while let Some(record) = next.filter(|(_, place)| !self.is_other(*place, spared)) {
+            self.order.take(record);
+            next = self.oldest();
+        }
+        self.order.put_back(oldest);
+        next
+    }
+
+    fn is_other(&self, place: Place, spared: &Key<'_>) -> bool {
+        let kept = self.kept(place);
+        kept.is_some_and(|kept| kept.key != *spared.fingerprint())
+    }
+
+    /// Removes what [`oldest_but`](Self::oldest_but) found.
+    #[inline]
+    pub(super) fn evict(&mut self, oldest: (Stamp, Place)) -> Option<Removed> {
+        self.vacate(oldest.1)
     }
 
     /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
-    pub(super) fn oldest_use(&self) -> Stamp {
-        self.oldest_use
+    #[inline]
+    pub(super) fn oldest_use(&mut self) -> Stamp {
+        self.oldest().map_or(Stamp::MAX, |(stamp, _)| stamp)
     }
 
     /// How many entries there are.
@@ -215,30 +179,17 @@ impl Lru {
 
     /// The bytes of all entries, added up.
     pub(super) fn bytes(&self) -> u64 {
-        let kept = self.slots.iter().flatten();
+        let kept = self.places.iter().flatten();
         kept.fold(0, |sum, kept| sum.wrapping_add(kept.size()))
     }
 
-    fn find(&self, key: &Key) -> Option<Slot> {
-        let is_it = |slot| {
-            let kept = self.kept(slot);
-            kept.is_some_and(|kept| kept.key == *key.fingerprint())
-        };
-        self.table.find(key.tag(), is_it)
-    }
-
-    fn kept(&self, slot: Slot) -> Option<&Kept> {
-        self.slots[slot as usize].as_ref()
-    }
-
-    fn vacate(&mut self, slot: Slot) -> Option<Removed> {
-        let kept = self.slots[slot as usize].take()?;
-        let (key, entry) = (kept.key, kept.into_entry());
-        let last_use = self.order.stamp(slot);
-        self.table.remove(Key::new(&key).tag(), slot);
-        self.order.remove(slot);
-        self.free.push(slot);
-        self.look_at_oldest();
+    /// Takes out what is at a place.
+    #[inline]
+    fn vacate(&mut self, place: Place) -> Option<Removed> {
+        let kept = self.places[place as usize].take()?;
+        self.table.remove(Key::new(&kept.key).fold(), place);
+        let last_use = kept.last_use;
+        let (key, entry) = self.entry_of(kept);
         Some(Removed {
             key,
             entry,
@@ -246,22 +197,107 @@ impl Lru {
         })
     }
 
-    /// Brings the noted hits into the order, oldest first.
-    fn settle(&mut self) {
-        if self.notes.is_empty() {
-            return;
-        }
-        for (slot, stamp) in self.notes.drain(..) {
-            self.order.refresh(slot, stamp);
-        }
-        self.look_at_oldest();
+    /// A stamp after all that were given.
+    fn next(&mut self, stamp: Stamp) -> Stamp {
+        self.latest = stamp.max(self.latest.saturating_add(1));
+        self.latest
     }
 
-    /// Remembers when the oldest was used, so that a hit need not look.
-    fn look_at_oldest(&mut self) {
-        let oldest = self.order.oldest();
-        self.oldest_use = oldest.map_or(Stamp::MAX, |slot| self.order.stamp(slot));
+    #[inline]
+    fn find(&self, key: &Key<'_>) -> Option<Place> {
+        let is_it = |place| {
+            let kept = self.kept(place);
+            kept.is_some_and(|kept| kept.key == *key.fingerprint())
+        };
+        self.table.find(key.fold(), is_it)
     }
+
+    #[inline]
+    fn kept(&self, place: Place) -> Option<&Kept> {
+        self.places[place as usize].as_ref()
+    }
+
+    fn namespace(&self, kept: &Kept) -> NamespaceId {
+        self.facts.read(&kept.key, kept.facts).0
+    }
+
+    /// What left its place, as it was put.
+    #[inline]
+    fn entry_of(&mut self, kept: Kept) -> (Fingerprint, Entry) {
+        let (namespace, cost) = self.facts.read(&kept.key, kept.facts);
+        self.facts.forget(&kept.key, kept.facts);
+        let entry = entry(kept.artifact, kept.put_at, namespace, cost);
+        (kept.key, entry)
+    }
+
+    fn add(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
+        if self.table.is_full() {
+            // By a quarter, for what is not taken costs memory too.
+            self.move_to(Table::with_room(self.table.len() / 4 * 5 + 5));
+        }
+        let place = self.table.insert(key.fold());
+        self.fill(place, key, entry, stamp);
+        self.order.came(stamp, place, self.table.len());
+    }
+
+    #[inline]
+    fn fill(&mut self, place: Place, key: &Key<'_>, entry: Entry, stamp: Stamp) {
+        let key = key.fingerprint();
+        let cost = u64::try_from(entry.build_cost.as_nanos()).unwrap_or(u64::MAX);
+        self.places[place as usize] = Some(Kept {
+            key: *key,
+            put_at: entry.put_nanos(),
+            facts: self.facts.word(key, entry.namespace, cost),
+            artifact: entry.artifact,
+            last_use: stamp,
+        });
+    }
+
+    /// Moves all entries to a table of another size.
+    #[cold]
+    fn move_to(&mut self, table: Table) {
+        self.table = table;
+        let places = (0..self.table.places()).map(|_| None).collect();
+        let old = std::mem::replace(&mut self.places, places);
+        for kept in old.into_iter().flatten() {
+            let place = self.table.insert(Key::new(&kept.key).fold());
+            self.places[place as usize] = Some(kept);
+        }
+        self.order.forget();
+    }
+
+    #[inline]
+    fn oldest(&mut self) -> Option<(Stamp, Place)> {
+        let places = &self.places;
+        let last_use = |place: Place| Some(places[place as usize].as_ref()?.last_use);
+        self.order.oldest(last_use)
+    }
+
+    #[cold]
+    fn make_order(&mut self) {
+        // What once held many more entries must not be looked through again and again.
+        if self.table.places() / 4 > self.table.len() + 7 {
+            self.move_to(Table::with_room(self.table.len() * 2));
+        }
+        let places = (0..).zip(&self.places);
+        let uses = places.filter_map(|(place, kept)| Some((kept.as_ref()?.last_use, place)));
+        let uses: Vec<_> = uses.collect();
+        // Of entries that nobody used yet the stamps are not among those given.
+        let newest = uses.iter().map(|(stamp, _)| *stamp).max();
+        self.latest = self.latest.max(newest.unwrap_or(0));
+        self.order.make(uses);
+    }
+}
+
+#[inline]
+fn entry(artifact: Artifact, put_at: u64, namespace: NamespaceId, cost: u64) -> Entry {
+    let mut entry = Entry::from(artifact);
+    if put_at != 0 {
+        entry = entry.stamped(put_at);
+    }
+    entry.namespace = namespace;
+    entry.build_cost = Duration::from_nanos(cost);
+    entry
 }
 
 /// What an entry counts against the byte budget: its artifact's length.
@@ -275,76 +311,126 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn a_slot_is_one_cache_line() {
+    fn an_entry_takes_one_cache_line() {
         assert_eq!(size_of::<Option<Kept>>(), 64);
     }
 
+    fn fingerprint(n: u8) -> Fingerprint {
+        Fingerprint::from_bytes([n; 32])
+    }
+
+    /// What goes and when it was last used, but for the one under `spared`, which stays.
+    fn evicted(lru: &mut Lru, spared: u8) -> Vec<(u8, Stamp)> {
+        let spared = fingerprint(spared);
+        let spared = Key::new(&spared);
+        let removed = std::iter::from_fn(|| {
+            let oldest = lru.oldest_but(&spared)?;
+            assert!(oldest.0 >= lru.oldest_use());
+            let removed = lru.evict(oldest).unwrap();
+            assert_eq!(removed.last_use, oldest.0);
+            Some(removed)
+        });
+        removed
+            .map(|removed| (removed.key.as_bytes()[0], removed.last_use))
+            .collect()
+    }
+
+    fn evict(lru: &mut Lru) -> Option<Stamp> {
+        let oldest = lru.oldest_but(&Key::new(&fingerprint(200)))?;
+        Some(lru.evict(oldest)?.last_use)
+    }
+
     #[test]
-    fn the_oldest_is_known_whatever_was_only_noted() {
-        let keys = [0, 1, 2].map(|n| Key::new(&Fingerprint::from_bytes([n; 32])));
+    fn the_order_is_exact_though_it_is_made_when_it_is_asked_for() {
         let mut lru = Lru::default();
-        for (stamp, key) in (10..).zip(&keys) {
-            lru.insert(key, vec![1].into(), stamp);
+        let put = |lru: &mut Lru, n, stamp| {
+            lru.insert(&Key::new(&fingerprint(n)), vec![n].into(), stamp, &mut None);
+        };
+        for n in 0..6 {
+            put(&mut lru, n, 10 + u64::from(n));
         }
-        assert_eq!(lru.oldest_use(), 10);
-        lru.get(&keys[1], 20);
-        assert_eq!((lru.notes.len(), lru.oldest_use()), (1, 10));
-        // The hit of the oldest brings the other one into the order too.
-        lru.get(&keys[0], 21);
-        assert_eq!((lru.notes.len(), lru.oldest_use()), (0, 12));
-        for n in 0..100 {
-            lru.get(&keys[usize::from(n % 2 == 0)], 30 + n);
-            assert_eq!(lru.oldest_use(), 12);
+        assert_eq!(evict(&mut lru), Some(10));
+        assert_eq!(lru.oldest_use(), 11);
+        // Used, removed, replaced, put again in the slot of another, and new: after those sorted.
+        assert!(lru.get(&Key::new(&fingerprint(1)), 20).is_some());
+        assert!(lru.remove(&Key::new(&fingerprint(2))).is_some());
+        put(&mut lru, 2, 21);
+        put(&mut lru, 3, 22);
+        put(&mut lru, 0, 23);
+        assert_eq!(lru.oldest_use(), 14);
+        let gone = evicted(&mut lru, 2);
+        assert_eq!(gone, [(4, 14), (5, 15), (1, 20), (3, 22), (0, 23)]);
+        assert_eq!((lru.len(), lru.oldest_use()), (1, 21));
+        // The oldest is spared, and what was used after it goes.
+        put(&mut lru, 7, 30);
+        assert_eq!(evicted(&mut lru, 2), [(7, 30)]);
+        assert_eq!(evicted(&mut lru, 200), [(2, 21)]);
+        assert_eq!((lru.len(), lru.oldest_use()), (0, Stamp::MAX));
+    }
+
+    #[test]
+    fn stamps_that_are_given_twice_or_late_keep_the_order_of_uses() {
+        let mut lru = Lru::default();
+        for n in 0..4 {
+            lru.insert(&Key::new(&fingerprint(n)), vec![n].into(), 10, &mut None);
         }
-        assert!(lru.evict(&keys[2], |_| None::<()>).is_none());
-        let (removed, size) = lru.evict(&keys[2], Some).unwrap();
-        assert_eq!((lru.len(), size), (2, 1));
-        assert_eq!(
-            (removed.key, removed.last_use),
-            (*keys[1].fingerprint(), 128)
-        );
+        for (n, stamp) in [(2, 9), (0, 10), (2, 10)] {
+            lru.get(&Key::new(&fingerprint(n)), stamp);
+        }
+        assert_eq!(evicted(&mut lru, 200), [(1, 11), (3, 13), (0, 15), (2, 16)]);
     }
 
     #[test]
     fn what_comes_in_unused_stands_behind_what_was_used_in_the_order_of_its_stamps() {
-        let key = |n: u8| Key::new(&Fingerprint::from_bytes([n; 32]));
         let mut lru = Lru::default();
-        assert!(lru.insert_aged(&key(5), vec![5].into(), 50));
-        lru.insert(&key(100), vec![1].into(), 1000);
-        for n in [3, 4, 9, 1, 7, 8, 2, 6] {
-            assert!(lru.insert_aged(&key(n), vec![n].into(), u64::from(n) * 10));
-        }
-        assert!(
-            !lru.insert_aged(&key(7), vec![0].into(), 2000),
-            "it is there"
+        let add = |lru: &mut Lru, n: u8| {
+            let stamp = u64::from(n) * 10;
+            lru.insert_aged(&Key::new(&fingerprint(n)), vec![n].into(), stamp);
+        };
+        add(&mut lru, 5);
+        lru.insert(
+            &Key::new(&fingerprint(100)),
+            vec![1].into(),
+            1000,
+            &mut None,
         );
-        lru.insert(&key(101), vec![1].into(), 1001);
-        lru.get(&key(2), 1002);
-        let mut order = Vec::new();
-        while let Some(((removed, ()), oldest)) = {
-            let oldest = lru.oldest_use();
-            lru.evict(&key(200), |_| Some(())).map(|r| (r, oldest))
-        } {
-            order.push(removed.key.as_bytes()[0]);
-            assert!(removed.last_use >= oldest);
+        for n in [3, 4, 9, 1] {
+            add(&mut lru, n);
         }
-        assert_eq!(order, [1, 3, 4, 5, 6, 7, 8, 9, 100, 101, 2]);
-        assert_eq!(lru.len(), 0);
+        assert_eq!(evict(&mut lru), Some(10));
+        for n in [7, 8, 2, 6] {
+            add(&mut lru, n);
+        }
+        lru.insert(
+            &Key::new(&fingerprint(101)),
+            vec![1].into(),
+            1001,
+            &mut None,
+        );
+        lru.get(&Key::new(&fingerprint(2)), 1002);
+        let order: Vec<u8> = evicted(&mut lru, 200).into_iter().map(|e| e.0).collect();
+        assert_eq!(order, [3, 4, 5, 6, 7, 8, 9, 100, 101, 2]);
+        // Nothing but what nobody used.
+        add(&mut lru, 1);
+        add(&mut lru, 2);
+        let order: Vec<u8> = evicted(&mut lru, 200).into_iter().map(|e| e.0).collect();
+        assert_eq!(order, [1, 2]);
     }
 
     #[test]
     fn an_entry_comes_back_as_it_was_put() {
-        let key = Key::new(&Fingerprint::from_bytes([1; 32]));
+        let fingerprint = fingerprint(1);
+        let key = Key::new(&fingerprint);
         let mut lru = Lru::default();
         for put_at in [1, 77, u64::MAX] {
             let mut entry = Entry::from(vec![1, 2]).stamped(put_at);
             entry.namespace = NamespaceId::of("x");
             entry.build_cost = Duration::from_nanos(123_456_789_012);
-            lru.insert(&key, entry.clone(), 5);
+            lru.insert(&key, entry.clone(), 5, &mut None);
             let found = lru.get(&key, 6).unwrap();
             assert_eq!((found.put_nanos(), &found), (put_at, &entry));
         }
-        lru.insert(&key, vec![3].into(), 7);
+        lru.insert(&key, vec![3].into(), 7, &mut None);
         assert_eq!(lru.get(&key, 8).unwrap().put_at(), None);
     }
 }

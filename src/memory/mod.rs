@@ -1,17 +1,20 @@
 //! The memory tier: a sharded LRU with budgets that all shards share.
 //!
-//! Built in layers: [`table`], [`order`] and [`lru`] are the policy, single-threaded; [`shard`] adds
-//! the counters; this file adds the locks. [`key`] chooses shards, [`budget`] counts, [`clock`] stamps.
+//! Built in layers: [`table`], [`order`] and [`lru`] are the policy, single-threaded; [`shard`] adds the
+//! counters; this file adds the locks. [`key`] chooses shards, [`budget`] counts, [`clock`] stamps.
 //!
 //! Invariants:
 //! - never are two shard locks held at once, and no foreign code runs under one;
 //! - what leaves a shard is handed out of its lock before it is freed;
-//! - budgets hold whenever no call is under way: of several puts, the last to be counted sees
-//!   them all and evicts until the rest fits, if need be everything but its own entry.
+//! - budgets hold whenever no call is under way: a put returns when what it added is counted, or
+//!   as much was evicted, if need be everything but its own entry;
+//! - [`MemoryStore::oldest`] says of no shard that its oldest entry is younger than it is: hits
+//!   change nothing there, and an eviction looks whether the shard it chose is what it seemed.
 
 mod budget;
 mod builder;
 mod clock;
+mod facts;
 mod key;
 mod lru;
 mod order;
@@ -25,27 +28,30 @@ use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, EvictionReason, StoreStats, Tier};
 use crate::store::{Displaced, Entry, PutOutcome, PutStatus, Rejection, Store};
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
-use budget::{Budget, Exceeded};
-use clock::{Clock, age};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, yield_now};
+use budget::{Budget, Exceeded, Owed, signed};
+use clock::{Clock, Stamp, age};
 use key::Key;
-use lru::{Removed, size};
-use order::Stamp;
+use lru::size;
 pub(crate) use shard::Added;
 use shard::Shard;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
-/// How many shards an eviction looks at before it chooses its victim.
-const SAMPLED_SHARDS: usize = 8;
+/// How many shards an eviction looks at before it chooses its victim; a power of two.
+const SAMPLED_SHARDS: usize = 16;
+/// After so many looks at shards whose oldest entry was used meanwhile it takes what it finds.
+const MOST_LOOKS: usize = 2 * SAMPLED_SHARDS;
 /// A shard reads the system's clock for one of so many hits.
 const HITS_PER_CLOCK_READING: u64 = 32;
 
 /// Artifacts in memory, the least recently used of which make room for new ones.
 ///
-/// Cheap to share by reference or in an [`Arc`](std::sync::Arc). A hit, an insert and an eviction
-/// each cost the same with a thousand entries and with a million. The order of eviction is exact
-/// inside a shard, and close to exact across shards.
+/// Cheap to share by reference or in an [`Arc`](std::sync::Arc). A hit and an insert cost the same
+/// with a thousand entries and with a million, but for what the processor's caches miss; evicting
+/// what was used again costs the logarithm of how many such entries there are. The order of eviction
+/// is exact inside a shard, and close to exact across shards.
 ///
 /// What [`put`](Store::put) displaces is handed back in its [`PutOutcome`], the newest entry is
 /// not among it, and all evictions of one put are one report. A put of the very allocation that is
@@ -70,6 +76,8 @@ const HITS_PER_CLOCK_READING: u64 = 32;
 /// ```
 pub struct MemoryStore {
     shards: Box<[LockedShard]>,
+    /// For each shard a moment before which none of its entries was last used.
+    oldest: Box<[AtomicU64]>,
     budget: Budget,
     clock: Clock,
     flushes: AtomicU64,
@@ -78,13 +86,10 @@ pub struct MemoryStore {
     aged: AtomicU64,
 }
 
-/// A shard, its lock, and when its oldest entry was used, for evictions that choose a shard.
+/// A shard and its lock, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct LockedShard {
-    shard: Mutex<Shard>,
-    oldest_use: AtomicU64,
-}
+struct LockedShard(Mutex<Shard>);
 
 impl MemoryStore {
     /// Starts to set up a store.
@@ -100,12 +105,10 @@ impl MemoryStore {
     }
 
     fn new(settings: &MemoryStoreBuilder, shards: usize) -> Self {
-        let shard = || LockedShard {
-            shard: Mutex::default(),
-            oldest_use: AtomicU64::new(Stamp::MAX),
-        };
+        let none = || AtomicU64::new(Stamp::MAX);
         Self {
-            shards: (0..shards).map(|_| shard()).collect(),
+            shards: (0..shards).map(|_| LockedShard::default()).collect(),
+            oldest: (0..shards).map(|_| none()).collect(),
             budget: Budget::new(settings.entry_budget, settings.byte_budget),
             clock: Clock::new(),
             flushes: AtomicU64::new(0),
@@ -157,29 +160,36 @@ impl MemoryStore {
         usize::try_from(number & mask as u64).unwrap_or(0)
     }
 
+    #[inline]
     fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
-        let Ok(guard) = self.shards[index].shard.lock() else {
+        let Ok(guard) = self.shards[index].0.lock() else {
             panic!("the lock of memory shard {index} is poisoned: a call panicked while it held it")
         };
         guard
     }
 
-    /// Changes a shard under its lock and publishes how old its oldest entry is then. What `change`
-    /// returns is freed by the caller, outside the lock.
+    /// Changes a shard under its lock. What `change` returns is freed by the caller, outside it.
     fn with<R>(&self, index: usize, change: impl FnOnce(&mut Shard) -> R) -> R {
-        let mut shard = self.lock(index);
-        let result = change(&mut shard);
-        let oldest = shard.oldest_use();
-        self.shards[index]
-            .oldest_use
-            .store(oldest, Ordering::Relaxed);
-        result
+        change(&mut self.lock(index))
+    }
+
+    /// Tells, under the lock of a shard, that an entry came in that was last used at `stamp`.
+    fn came_in(&self, index: usize, stamp: Stamp) {
+        let oldest = &self.oldest[index];
+        if stamp < oldest.load(Ordering::Relaxed) {
+            oldest.store(stamp, Ordering::Relaxed);
+        }
     }
 
     /// Whether what was put at `put_at` is too old now; `None` where nothing ever is.
     fn age_limit(&self) -> Option<impl Fn(u64) -> bool + use<>> {
         let (limit, now) = (self.max_age?, crate::store::now());
         Some(move |put_at| crate::store::is_past(put_at, limit, now))
+    }
+
+    /// Takes the entry under `key` out if it is too old.
+    fn expire(&self, key: &Key<'_>, index: usize, is_old: impl FnOnce(u64) -> bool) {
+        drop(self.with(index, |shard| shard.expire(key, &self.budget, is_old)));
     }
 
     /// The room that is left, in entries and bytes.
@@ -206,7 +216,9 @@ impl MemoryStore {
     /// Displaces and replaces nothing, counts as no put.
     pub(crate) fn add_aged(&self, key: &Fingerprint, entry: Entry, place: u64) -> Added {
         let key = Key::new(key);
-        self.with(self.index(key.fold()), |shard| {
+        let index = self.index(key.fold());
+        self.with(index, |shard| {
+            self.came_in(index, place);
             shard.add_aged(&key, entry, place, &self.budget)
         })
     }
@@ -238,7 +250,7 @@ impl MemoryStore {
     }
 
     /// Refuses an entry larger than the whole budget; the older one under its key goes too.
-    fn reject(&self, key: &Key, entry: Entry) -> PutOutcome {
+    fn reject(&self, key: &Key<'_>, entry: Entry) -> PutOutcome {
         let old = self.with(self.index(key.fold()), |shard| {
             shard.reject(key, &self.budget)
         });
@@ -258,23 +270,32 @@ impl MemoryStore {
         outcome
     }
 
-    /// Evicts until the budgets hold or nothing but the entry under `newest` is left.
-    fn make_room(&self, newest: &Key, now: Stamp, outcome: &mut PutOutcome) {
+    /// Evicts until what is owed is paid. Where nothing is left to evict but the entry under
+    /// `newest`, which fits, that is as soon as other calls have paid too.
+    fn make_room(&self, newest: &Key<'_>, now: Stamp, mut owed: Owed, outcome: &mut PutOutcome) {
         let mut over = Exceeded::default();
         let mut evicted_bytes = 0u64;
         let mut oldest_use = Stamp::MAX;
         let mut round = 0;
-        while self.budget.is_exceeded() {
-            let Some((removed, exceeded)) = self.evict_one(newest, round) else {
-                break;
+        while let Err(exceeded) = self.budget.pay(&mut owed) {
+            if round == 0 {
+                // Most often it is one.
+                outcome.displaced = Vec::with_capacity(1);
+                outcome.evictions = Vec::with_capacity(1);
+            }
+            let Some((bytes, last_use)) = self.evict_one(newest, round, &mut outcome.displaced)
+            else {
+                yield_now();
+                continue;
             };
+            owed.entries -= 1;
+            owed.bytes -= signed(bytes);
             over = over.or(exceeded);
-            evicted_bytes = evicted_bytes.saturating_add(size(&removed.entry));
-            oldest_use = oldest_use.min(removed.last_use);
-            let displaced = Displaced::new(removed.key, removed.entry);
-            outcome.displaced.push(displaced);
+            evicted_bytes = evicted_bytes.saturating_add(bytes);
+            oldest_use = oldest_use.min(last_use);
             round += 1;
         }
+        self.budget.conclude(owed);
         if round > 0 {
             outcome.report(Eviction::new(
                 Tier::Memory,
@@ -287,29 +308,77 @@ impl MemoryStore {
     }
 
     /// Evicts the oldest entry of a few shards, among them that of `newest`. If there is none, from
-    /// any shard: an entry as large as the whole budget displaces all others.
-    fn evict_one(&self, newest: &Key, round: u64) -> Option<(Removed, Exceeded)> {
+    /// any shard: an entry as large as the whole budget displaces all others. Tells how large it was,
+    /// and when it was last used.
+    fn evict_one(
+        &self,
+        newest: &Key<'_>,
+        round: u64,
+        displaced: &mut Vec<Displaced>,
+    ) -> Option<(u64, Stamp)> {
+        let own = self.index(newest.fold());
+        let mut is_spared = false;
         // The upper half of the fold chose no shard yet; each round looks elsewhere.
-        let start = (newest.fold() >> 32).wrapping_add(round.wrapping_mul(SAMPLED_SHARDS as u64));
-        let sampled = SAMPLED_SHARDS.min(self.shards.len()) as u64;
-        let candidates = (0..sampled)
-            .map(|step| self.index(start.wrapping_add(step)))
-            .chain([self.index(newest.fold())]);
-        let published = |index: &usize| self.shards[*index].oldest_use.load(Ordering::Relaxed);
-        let choice = candidates.min_by_key(published)?;
-        let removed = self.evict_from(choice, newest);
-        if removed.is_some() || !self.budget.is_exceeded() {
-            return removed;
+        let number = SAMPLED_SHARDS.min(self.shards.len());
+        let first = self.index((newest.fold() >> 32).wrapping_add(round) * number as u64);
+        let mut looked_at = first..first + number;
+        for look in 0.. {
+            let (oldest, index, next) = self.oldest_of(looked_at.clone(), own, is_spared);
+            if oldest == Stamp::MAX {
+                if looked_at.len() == self.shards.len() {
+                    break;
+                }
+                looked_at = 0..self.shards.len();
+                continue;
+            }
+            // Others may use what is found to be the oldest again and again; not for ever.
+            let next = if look < MOST_LOOKS { next } else { Stamp::MAX };
+            match self.evict_from(index, newest, next, displaced) {
+                Ok(evicted) => return Some(evicted),
+                // Nothing but the newest entry.
+                Err(stamp) => is_spared |= stamp == Stamp::MAX && index == own,
+            }
         }
-        let mut all: Vec<usize> = (0..self.shards.len()).collect();
-        all.sort_by_cached_key(published);
-        all.into_iter()
-            .find_map(|index| self.evict_from(index, newest))
+        None
     }
 
-    /// Evicts from one shard, unless another thread made enough room meanwhile.
-    fn evict_from(&self, index: usize, newest: &Key) -> Option<(Removed, Exceeded)> {
-        self.with(index, |shard| shard.evict(newest, &self.budget))
+    /// Of `own`, unless it is spared, and some more shards that which seems to have the oldest
+    /// entry: when that was used, and when the oldest of the others was.
+    #[inline]
+    fn oldest_of(&self, some: Range<usize>, own: usize, is_spared: bool) -> (Stamp, usize, Stamp) {
+        let own_seems = self.oldest[own].load(Ordering::Relaxed);
+        let own_seems = if is_spared { Stamp::MAX } else { own_seems };
+        let (mut oldest, mut chosen, mut next) = (own_seems, own, Stamp::MAX);
+        for (other, seems) in some.clone().zip(&self.oldest[some]) {
+            let stamp = seems.load(Ordering::Relaxed);
+            if other == own {
+                continue;
+            }
+            if stamp < oldest {
+                (oldest, chosen, next) = (stamp, other, oldest);
+            } else {
+                next = next.min(stamp);
+            }
+        }
+        (oldest, chosen, next)
+    }
+
+    /// Evicts from one shard, unless its oldest entry was last used after `other`: then tells when.
+    fn evict_from(
+        &self,
+        index: usize,
+        newest: &Key<'_>,
+        other: Stamp,
+        displaced: &mut Vec<Displaced>,
+    ) -> std::result::Result<(u64, Stamp), Stamp> {
+        let mut shard = self.lock(index);
+        let evicted = shard.evict(newest, other).map(|removed| {
+            let evicted = (size(&removed.entry), removed.last_use);
+            displaced.push(Displaced::new(removed.key, removed.entry));
+            evicted
+        });
+        self.oldest[index].store(shard.oldest_use(), Ordering::Relaxed);
+        evicted
     }
 }
 
@@ -317,19 +386,17 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn get(&self, key: &Fingerprint) -> Result<Option<Entry>> {
         let key = Key::new(key);
-        let is_old = self.age_limit();
-        let (found, expired) = self.with(self.index(key.fold()), |shard| {
-            let expired = is_old.and_then(|is_old| shard.expire(&key, &self.budget, is_old));
-            let found = shard.get(&key, |hits| {
-                if hits % HITS_PER_CLOCK_READING == 0 {
-                    self.clock.now()
-                } else {
-                    self.clock.recent()
-                }
-            });
-            (found, expired)
+        let index = self.index(key.fold());
+        if let Some(is_old) = self.age_limit() {
+            self.expire(&key, index, is_old);
+        }
+        let found = self.lock(index).get(&key, |hits| {
+            if hits % HITS_PER_CLOCK_READING == 0 {
+                self.clock.now()
+            } else {
+                self.clock.recent()
+            }
         });
-        drop(expired);
         Ok(found)
     }
 
@@ -355,11 +422,14 @@ impl Store for MemoryStore {
             return Ok(self.reject(&key, entry));
         }
         let now = self.clock.now();
-        let (status, replaced) =
-            self.with(index, |shard| shard.put(&key, entry, now, &self.budget));
+        let mut replaced = None;
+        let (status, owed) = self.with(index, |shard| {
+            self.came_in(index, now);
+            shard.put(&key, entry, now, &mut replaced)
+        });
         drop(replaced);
         let mut outcome = PutOutcome::new(status);
-        self.make_room(&key, now, &mut outcome);
+        self.make_room(&key, now, owed, &mut outcome);
         Ok(outcome)
     }
 

@@ -1,153 +1,133 @@
-//! The order of use of a shard's slots: a doubly linked list whose links are indices.
+//! The order of use of a shard's places, without links between them.
 //!
-//! Nodes live apart from the entries, 16 bytes each, so that relinking touches little memory.
-//! Invariant: stamps never increase from the front (used last) to the back (used longest ago).
+//! A record names a place and when its entry was last used, as far as was known when it was made.
+//! Entries that came in since are a queue by themselves, for they come in order; entries that were
+//! used again are found out only when their turn has come, and get a new record in a heap. So a hit
+//! changes nothing here, and what comes in once and goes costs one step at each end of a queue.
+//! As long as nobody asks for the oldest there are no records at all: they are made by sorting.
+//!
+//! Invariant: if there are records, each entry has one, of a use that was its last one or before it.
+//! So the least record that is true is the entry used longest ago. (Records of what was removed are
+//! thrown away when their turn comes, or if there are too many.)
 
-/// Which slot of a shard.
-pub(super) type Slot = u32;
+use super::Stamp;
+use super::table::Place;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
-/// When a slot was last used: nanoseconds since the store was made, and some; see [`Clock`].
-///
-/// [`Clock`]: super::clock::Clock
-pub(super) type Stamp = u64;
+type Record = (Stamp, Place);
 
-const NIL: Slot = Slot::MAX;
-
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    newer: Slot,
-    older: Slot,
-    stamp: Stamp,
-}
-
-/// Slots in the order of their last use.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Order {
-    nodes: Vec<Node>,
-    newest: Slot,
-    oldest: Slot,
-}
-
-impl Default for Order {
-    fn default() -> Self {
-        Self {
-            nodes: Vec::new(),
-            newest: NIL,
-            oldest: NIL,
-        }
-    }
+    /// The oldest in front.
+    came: VecDeque<Record>,
+    used: BinaryHeap<Reverse<Record>>,
+    is_kept: bool,
 }
 
 impl Order {
-    /// The slot used longest ago.
-    pub(super) fn oldest(&self) -> Option<Slot> {
-        (self.oldest != NIL).then_some(self.oldest)
+    /// Whether there are records.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
-    /// The slot used next after `slot`.
-    pub(super) fn next_newer(&self, slot: Slot) -> Option<Slot> {
-        let newer = self.node(slot).newer;
-        (newer != NIL).then_some(newer)
+    /// Forgets all records.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
     }
 
-    pub(super) fn stamp(&self, slot: Slot) -> Stamp {
-        self.node(slot).stamp
+    /// Makes records of all entries.
+    pub(super) fn make(&mut self, mut all: Vec<Record>) {
+        all.sort_unstable();
+        self.used.clear();
+        self.came = all.into();
+        self.is_kept = true;
     }
 
-    /// Puts a slot that is not in the list, and is at most one past those ever seen, in front.
-    pub(super) fn insert(&mut self, slot: Slot, stamp: Stamp) {
-        if slot as usize == self.nodes.len() {
-            let (newer, older) = (NIL, NIL);
-            self.nodes.push(Node {
-                newer,
-                older,
-                stamp,
-            });
-        }
-        self.link_front(slot, stamp);
-    }
-
-    /// Puts a slot like [`insert`](Self::insert) does, but behind everything used after `stamp`.
-    ///
-    /// Looks from the back: cheap for what is among the oldest.
-    pub(super) fn insert_aged(&mut self, slot: Slot, stamp: Stamp) {
-        let mut newer = self.oldest;
-        while newer != NIL && self.node(newer).stamp < stamp {
-            newer = self.node(newer).newer;
-        }
-        if newer == NIL {
-            self.insert(slot, stamp);
+    /// An entry came in and was used later than all others; there are so many now.
+    #[inline]
+    pub(super) fn came(&mut self, stamp: Stamp, place: Place, entries: usize) {
+        if !self.is_kept {
             return;
         }
-        let older = self.node(newer).older;
-        let node = Node {
-            newer,
-            older,
-            stamp,
-        };
-        if slot as usize == self.nodes.len() {
-            self.nodes.push(node);
-        } else {
-            *self.node_mut(slot) = node;
+        if self.came.len() + self.used.len() > entries * 2 + 8 {
+            self.forget();
+            return;
         }
-        self.node_mut(newer).older = slot;
-        if older == NIL {
-            self.oldest = slot;
-        } else {
-            self.node_mut(older).newer = slot;
+        self.came.push_back((stamp, place));
+    }
+
+    /// The oldest record that is true, where `last_use` tells of a place what is true, if it is
+    /// taken.
+    #[inline]
+    pub(super) fn oldest(&mut self, last_use: impl Fn(Place) -> Option<Stamp>) -> Option<Record> {
+        loop {
+            let came = self.came.front().copied();
+            let used = self.used.peek().map(|record| record.0);
+            let is_used = came.is_none() || used.is_some_and(|used| Some(used) < came);
+            let record = if is_used { used? } else { came? };
+            let now = last_use(record.1);
+            if now == Some(record.0) {
+                return Some(record);
+            }
+            self.take(record);
+            if let Some(now) = now {
+                self.used.push(Reverse((now, record.1)));
+            }
         }
     }
 
-    /// Moves a listed slot to the front.
-    pub(super) fn refresh(&mut self, slot: Slot, stamp: Stamp) {
-        if slot == self.newest {
-            let node = self.node_mut(slot);
-            node.stamp = node.stamp.max(stamp);
+    /// Takes out a record that is the oldest of all.
+    #[inline]
+    pub(super) fn take(&mut self, record: Record) {
+        if self.came.front() == Some(&record) {
+            self.came.pop_front();
         } else {
-            self.remove(slot);
-            self.link_front(slot, stamp);
+            self.used.pop();
         }
     }
 
-    /// Takes a listed slot out.
-    pub(super) fn remove(&mut self, slot: Slot) {
-        let Node { newer, older, .. } = *self.node(slot);
-        if newer == NIL {
-            self.newest = older;
-        } else {
-            self.node_mut(newer).older = older;
-        }
-        if older == NIL {
-            self.oldest = newer;
-        } else {
-            self.node_mut(older).newer = newer;
-        }
+    /// Puts a record back.
+    pub(super) fn put_back(&mut self, record: Record) {
+        self.used.push(Reverse(record));
     }
+}
 
-    fn link_front(&mut self, slot: Slot, stamp: Stamp) {
-        let front = self.newest;
-        let mut stamp = stamp;
-        if front == NIL {
-            self.oldest = slot;
-        } else {
-            let front = self.node_mut(front);
-            front.newer = slot;
-            // Another thread may have read the clock before and taken the lock after us.
-            stamp = stamp.max(front.stamp);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        // A place is taken, used, freed and taken again; now and then the oldest goes.
+        #[test]
+        #[cfg_attr(miri, ignore = "safe code of one thread: hours, and nothing for Miri to see")]
+        fn the_oldest_is_the_least_of_all_last_uses(
+            steps in prop::collection::vec((0..12u32, 0..8u8), 0..300),
+        ) {
+            let mut order = Order::default();
+            let mut model: BTreeMap<Place, Stamp> = BTreeMap::new();
+            for (stamp, (place, what)) in (1..).zip(steps) {
+                if what < 3 {
+                    if !order.is_kept() {
+                        order.make(model.iter().map(|(place, stamp)| (*stamp, *place)).collect());
+                    }
+                    let oldest = model.iter().map(|(place, stamp)| (*stamp, *place)).min();
+                    prop_assert_eq!(order.oldest(|place| model.get(&place).copied()), oldest);
+                    if let (Some((_, place)), true) = (oldest, what == 0) {
+                        model.remove(&place);
+                    }
+                } else if what == 3 {
+                    model.remove(&place);
+                } else if model.insert(place, stamp).is_none() {
+                    order.came(stamp, place, model.len());
+                }
+                let records = order.came.len() + order.used.len();
+                prop_assert!(records <= 2 * 12 + 9, "{} records", records);
+            }
         }
-        *self.node_mut(slot) = Node {
-            newer: NIL,
-            older: front,
-            stamp,
-        };
-        self.newest = slot;
-    }
-
-    fn node(&self, slot: Slot) -> &Node {
-        &self.nodes[slot as usize]
-    }
-
-    fn node_mut(&mut self, slot: Slot) -> &mut Node {
-        &mut self.nodes[slot as usize]
     }
 }

@@ -1,19 +1,22 @@
 //! One shard: the policy with its counters, as it is found under the shard's lock.
 
-use super::budget::{Budget, Exceeded};
+use super::Stamp;
+use super::budget::{Budget, Owed, signed};
 use super::key::Key;
 use super::lru::{Lru, Removed, size};
-use super::order::Stamp;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::StoreStats;
 use crate::store::{Entry, PutStatus};
 use std::ptr;
 
+// In this order: what a hit writes is on one cache line with the lock, which the processor has to
+// itself then, and what it only reads is on the next.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Shard {
-    lru: Lru,
     counters: Counters,
+    lru: Lru,
 }
 
 /// What became of an entry that was to be added without displacing any.
@@ -38,12 +41,17 @@ struct Counters {
 }
 
 impl Shard {
-    pub(super) fn contains(&self, key: &Key) -> bool {
+    pub(super) fn contains(&self, key: &Key<'_>) -> bool {
         self.lru.contains(key)
     }
 
     /// Looks `key` up at the time that `stamp` makes of the number of hits so far.
-    pub(super) fn get(&mut self, key: &Key, stamp: impl FnOnce(u64) -> Stamp) -> Option<Entry> {
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "what a hit gives would go through memory once for each layer"
+    )]
+    pub(super) fn get(&mut self, key: &Key<'_>, stamp: impl FnOnce(u64) -> Stamp) -> Option<Entry> {
         let found = self.lru.get(key, stamp(self.counters.hits));
         match found {
             Some(_) => bump(&mut self.counters.hits, 1),
@@ -56,7 +64,7 @@ impl Shard {
     /// as evicted.
     pub(super) fn expire(
         &mut self,
-        key: &Key,
+        key: &Key<'_>,
         budget: &Budget,
         is_old: impl FnOnce(u64) -> bool,
     ) -> Option<Removed> {
@@ -67,7 +75,7 @@ impl Shard {
     }
 
     /// Whether there is an entry under `key` that was put at a time of which `is_old` says so.
-    pub(super) fn is_old(&self, key: &Key, is_old: impl FnOnce(u64) -> bool) -> bool {
+    pub(super) fn is_old(&self, key: &Key<'_>, is_old: impl FnOnce(u64) -> bool) -> bool {
         let put_at = self.lru.put_at(key);
         put_at.is_some_and(|put_at| put_at != 0 && is_old(put_at))
     }
@@ -76,7 +84,7 @@ impl Shard {
     /// `stamp`. Counts nothing.
     pub(super) fn add_aged(
         &mut self,
-        key: &Key,
+        key: &Key<'_>,
         entry: Entry,
         stamp: Stamp,
         budget: &Budget,
@@ -95,14 +103,14 @@ impl Shard {
     /// The size of the entry under `key` if `is_it` says so, knowing its namespace and put.
     pub(super) fn size_if(
         &self,
-        key: &Key,
+        key: &Key<'_>,
         is_it: impl FnOnce(NamespaceId, u64) -> bool,
     ) -> Option<u64> {
         self.lru.size_if(key, is_it)
     }
 
     /// Takes an entry out by a caller's rule; counted as evicted.
-    pub(super) fn prune(&mut self, key: &Key, budget: &Budget) -> Option<Removed> {
+    pub(super) fn prune(&mut self, key: &Key<'_>, budget: &Budget) -> Option<Removed> {
         let removed = self.remove(key, budget)?;
         self.count_eviction(&removed);
         Some(removed)
@@ -114,31 +122,35 @@ impl Shard {
     }
 
     /// Refreshes the recency of `key` and counts nothing.
-    pub(super) fn touch(&mut self, key: &Key, stamp: Stamp) {
+    pub(super) fn touch(&mut self, key: &Key<'_>, stamp: Stamp) {
         self.lru.get(key, stamp);
     }
 
-    /// Binds `key` to `entry`; returns what it replaced, to be freed outside the lock.
+    /// Binds `key` to `entry`; what it replaced is put into `replaced`, to be freed outside the
+    /// lock. Returns what the caller owes the budget.
     pub(super) fn put(
         &mut self,
-        key: &Key,
+        key: &Key<'_>,
         entry: Entry,
         stamp: Stamp,
-        budget: &Budget,
-    ) -> (PutStatus, Option<Entry>) {
+        replaced: &mut Option<Entry>,
+    ) -> (PutStatus, Owed) {
         bump(&mut self.counters.puts, 1);
         let (bytes, new_size) = (ptr::from_ref(entry.artifact.as_slice()), size(&entry));
-        let old = self.lru.insert(key, entry, stamp);
+        self.lru.insert(key, entry, stamp, replaced);
+        let mut owed = Owed {
+            entries: 1,
+            bytes: signed(new_size),
+        };
         let mut status = PutStatus::Stored;
-        if let Some(old) = &old {
-            budget.replace(size(old), new_size);
+        if let Some(old) = replaced {
+            owed.entries = 0;
+            owed.bytes -= signed(size(old));
             if ptr::eq(bytes, old.artifact.as_slice()) {
                 status = PutStatus::AlreadyStored;
             }
-        } else {
-            budget.add(1, new_size);
         }
-        (status, old)
+        (status, owed)
     }
 
     /// Counts a put that a zero budget accepts and does not keep.
@@ -147,25 +159,30 @@ impl Shard {
     }
 
     /// Refuses a put of `key`: what was there before has to go.
-    pub(super) fn reject(&mut self, key: &Key, budget: &Budget) -> Option<Removed> {
+    pub(super) fn reject(&mut self, key: &Key<'_>, budget: &Budget) -> Option<Removed> {
         bump(&mut self.counters.rejected_puts, 1);
         let removed = self.remove(key, budget)?;
         self.count_eviction(&removed);
         Some(removed)
     }
 
-    pub(super) fn remove(&mut self, key: &Key, budget: &Budget) -> Option<Removed> {
+    pub(super) fn remove(&mut self, key: &Key<'_>, budget: &Budget) -> Option<Removed> {
         let removed = self.lru.remove(key)?;
         budget.subtract(1, size(&removed.entry));
         Some(removed)
     }
 
-    /// Evicts the entry used longest ago that is not under `spared`, if a budget is exceeded, and
-    /// says which.
-    pub(super) fn evict(&mut self, spared: &Key, budget: &Budget) -> Option<(Removed, Exceeded)> {
-        let (removed, exceeded) = self.lru.evict(spared, |size| budget.claim(size))?;
+    /// Evicts the entry used longest ago that is not under `spared`, unless the one of another
+    /// shard, last used at `other`, is older: then it tells when its own was used.
+    #[inline]
+    pub(super) fn evict(&mut self, spared: &Key<'_>, other: Stamp) -> Result<Removed, Stamp> {
+        let oldest = self.lru.oldest_but(spared).ok_or(Stamp::MAX)?;
+        if oldest.0 > other {
+            return Err(oldest.0);
+        }
+        let removed = self.lru.evict(oldest).ok_or(Stamp::MAX)?;
         self.count_eviction(&removed);
-        Some((removed, exceeded))
+        Ok(removed)
     }
 
     /// Takes every entry out, to be freed outside the lock.
@@ -175,8 +192,9 @@ impl Shard {
         all
     }
 
-    /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
-    pub(super) fn oldest_use(&self) -> Stamp {
+    /// When the entry used longest ago was used, after an [`evict`](Self::evict).
+    #[inline]
+    pub(super) fn oldest_use(&mut self) -> Stamp {
         self.lru.oldest_use()
     }
 
@@ -218,15 +236,16 @@ mod tests {
             evicted_bytes: u64::MAX,
         };
         let mut shard = Shard {
-            lru: Lru::default(),
             counters: full(),
+            lru: Lru::default(),
         };
-        let keys = [0, 1].map(|n| Key::new(&Fingerprint::from_bytes([n; 32])));
+        let keys = [0, 1].map(|n| Fingerprint::from_bytes([n; 32]));
+        let keys = keys.each_ref().map(Key::new);
         for key in keys {
-            let _ = shard.put(&key, vec![0; 3].into(), 1, &budget);
+            budget.conclude(shard.put(&key, vec![0; 3].into(), 1, &mut None).1);
         }
         assert!(shard.get(&keys[0], |_| 2).is_some());
-        assert!(shard.evict(&keys[0], &budget).is_some());
+        assert!(shard.evict(&keys[0], Stamp::MAX).is_ok());
         assert!(shard.get(&keys[1], |_| 3).is_none());
         assert!(shard.reject(&keys[0], &budget).is_some());
         shard.put_nothing();

@@ -624,6 +624,11 @@ impl FileSystem for CrashFs {
         let meta = self.inner.stat(path)?;
         Ok(with_node(meta, self.node(&disk, path)))
     }
+    fn glance(&self, path: &Path) -> io::Result<Meta> {
+        let disk = self.disk();
+        let meta = self.inner.glance(path)?;
+        Ok(with_node(meta, self.node(&disk, path)))
+    }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         self.inner.read_dir(path)
     }

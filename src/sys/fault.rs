@@ -245,6 +245,10 @@ impl FileSystem for FaultFs {
         self.plan.step(Call::Look)?;
         self.inner.stat(path)
     }
+    fn glance(&self, path: &Path) -> io::Result<Meta> {
+        self.plan.step(Call::Look)?;
+        self.inner.glance(path)
+    }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         self.plan.step(Call::Look)?;
         self.inner.read_dir(path)

@@ -122,6 +122,11 @@ impl RawFile for RealFile {
         std::os::windows::fs::FileExt::seek_write(&self.0, buf, offset)
     }
 
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn write_some_of(&self, parts: &[io::IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.0, parts, offset)?)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }
@@ -233,6 +238,16 @@ impl FileSystem for RealFs {
 
     #[cfg(not(unix))]
     fn stat(&self, path: &Path) -> io::Result<Meta> {
+        platform::stat(path)
+    }
+
+    #[cfg(unix)]
+    fn glance(&self, path: &Path) -> io::Result<Meta> {
+        platform::stat_in(rustix::fs::CWD, path.as_os_str()).map(|found| self.known(found))
+    }
+
+    #[cfg(not(unix))]
+    fn glance(&self, path: &Path) -> io::Result<Meta> {
         platform::stat(path)
     }
 

@@ -4,7 +4,7 @@
 use super::mapping::{ObjectMap, SharedMap};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Debug;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -71,6 +71,12 @@ pub(crate) trait RawFile: Debug + Send + Sync {
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes a part of `buf`, from its begin, and tells how much.
     fn write_some(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
+    /// Writes a part of what `parts` hold one after the other, from its begin, and tells how much.
+    fn write_some_of(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        // Where there is no call for it, a part after the other.
+        let next = parts.iter().find(|part| !part.is_empty());
+        next.map_or(Ok(0), |part| self.write_some(part, offset))
+    }
     /// Makes the content (and the length) durable.
     fn sync(&self) -> io::Result<()>;
     /// Takes the exclusive advisory lock if nobody has it; never waits.
@@ -95,6 +101,21 @@ impl dyn RawFile + '_ {
     pub(crate) fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         transfer(buf.len(), io::ErrorKind::WriteZero, |done| {
             self.write_some(&buf[done..], offset.saturating_add(done as u64))
+        })
+    }
+
+    /// Writes all of `parts`, one after the other; on failure some of it may be there.
+    pub(crate) fn write_all_at(
+        &self,
+        mut parts: &mut [IoSlice<'_>],
+        offset: u64,
+    ) -> io::Result<()> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut before = 0;
+        transfer(len, io::ErrorKind::WriteZero, |done| {
+            IoSlice::advance_slices(&mut parts, done - before);
+            before = done;
+            self.write_some_of(parts, offset.saturating_add(done as u64))
         })
     }
 }
@@ -130,6 +151,9 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
     /// [trusted](super::trust) is fine.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     fn stat(&self, path: &Path) -> io::Result<Meta>;
+    /// As `stat`, with as few system calls as there can be, so that a symlink on the way may be
+    /// followed: only to see whether what is open is what the path leads to.
+    fn glance(&self, path: &Path) -> io::Result<Meta>;
     /// The names in a directory.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// Renames, replacing what is there.

@@ -86,6 +86,9 @@ impl FileSystem for SpyFs {
     fn stat(&self, path: &Path) -> io::Result<Meta> {
         self.0.stat(path)
     }
+    fn glance(&self, path: &Path) -> io::Result<Meta> {
+        self.0.glance(path)
+    }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         self.0.read_dir(path)
     }

@@ -132,6 +132,26 @@ pub(crate) const CONTENDERS: &[Contender] = &[
         )
     },
     Contender {
+        family: "keepwarm-disk",
+        shared: true,
+        role: Role::Keepwarm,
+        ..peer(
+            "keepwarm-disk-once-per-boot",
+            "keepwarm's DiskStore, Verify::OncePerBoot",
+            keepwarm::once_per_boot,
+        )
+    },
+    Contender {
+        family: "keepwarm-disk",
+        shared: true,
+        role: Role::Keepwarm,
+        ..peer(
+            "keepwarm-disk-never",
+            "keepwarm's DiskStore, Verify::Never",
+            keepwarm::never,
+        )
+    },
+    Contender {
         verifies: true,
         ..peer(
             "foyer-hybrid",

@@ -28,7 +28,13 @@ pub(crate) struct Report {
 pub(crate) const NOT_MEASURED: &str = "was not measured";
 
 /// keepwarm's contenders: whose ratios are told.
-const OURS: [&str; 3] = ["keepwarm-memory", "keepwarm-disk", "keepwarm-cache"];
+const OURS: [&str; 5] = [
+    "keepwarm-memory",
+    "keepwarm-disk",
+    "keepwarm-cache",
+    "keepwarm-disk-once-per-boot",
+    "keepwarm-disk-never",
+];
 
 impl Report {
     pub(crate) fn new(out: &Path, dir: &Path, quick: bool, seed: u64) -> Result<Self, Fault> {

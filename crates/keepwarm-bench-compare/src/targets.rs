@@ -36,6 +36,9 @@ pub(crate) struct Outcome {
 const MEMORY: &str = "keepwarm-memory";
 const DISK: &str = "keepwarm-disk";
 const CACHE: &str = "keepwarm-cache";
+/// A first hit of a small artifact is hashed there, once a process.
+const ONCE: &str = "keepwarm-disk-once-per-boot";
+const NEVER: &str = "keepwarm-disk-never";
 const CACHES: &[&str] = &["quick_cache", "moka", "foyer-memory", "sharded-lru"];
 const VERIFYING: &[&str] = &["cacache", "lmdb-blake3", "files-blake3"];
 
@@ -76,6 +79,8 @@ pub(crate) const TARGETS: &[Target] = &[
     target("populate", "flush of all of it", DISK, Ratio(1.0, &["lmdb"])),
     target("first-hit", "get, every byte read", DISK, Ratio(1.1, &["lmdb-blake3"])),
     target("first-hit", "get, every byte read", DISK, Calls(0.0)),
+    target("first-hit", "get, every byte read", NEVER, Ratio(1.15, &["lmdb"])),
+    target("repeat-hit", "get, every byte read", ONCE, Ratio(1.15, &["lmdb"])),
     target("repeat-hit", "get, handle only", CACHE, Ratio(0.5, &["lmdb"])),
     target("repeat-hit", "get, every byte read", CACHE, Ratio(1.0, &["lmdb"])),
     target("open-1k", "open + first hit", DISK, Ratio(1.0, &["files"])),
@@ -95,6 +100,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("small", small::ALL, DISK, Ratio(1.0, &["lmdb"])),
     target("eviction", "after to new", DISK, Value(1.2)),
     target("large", "handle only", DISK, Ratio(1.0, &["bound-map-file-blake3"])),
+    target("large", "handle only", ONCE, Ratio(1.0, &["bound-map-file"])),
     target("footprint", "disk, empty directory", DISK, Value(1_048_576.0)),
 ];
 

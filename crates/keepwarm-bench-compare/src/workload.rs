@@ -109,12 +109,23 @@ const TINY: [u64; 2] = [64, 64];
 
 /// Those that are for several processes only, too.
 fn in_processes(contender: &Contender) -> bool {
-    !is_mapping_bound(contender)
+    !is_mapping_bound(contender) && !is_policy(contender)
 }
 
 /// Whatever one process may use, and nothing that is for several only.
 fn usual(contender: &Contender) -> bool {
+    usual_and_policies(contender) && !is_policy(contender)
+}
+
+/// Those, and keepwarm where it does not hash all that it reads: for what is read again and again
+/// from a directory that was filled before.
+fn usual_and_policies(contender: &Contender) -> bool {
     contender.name != REDB_SHARED && !is_mapping_bound(contender)
+}
+
+/// keepwarm with another policy of verifying than its default.
+fn is_policy(contender: &Contender) -> bool {
+    contender.role == Role::Keepwarm && !contender.verifies
 }
 
 /// Bounds that read what another contender wrote.
@@ -265,6 +276,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         first_hit::run,
         mixed,
     )
+    .of(usual_and_policies)
     .on_fixture()
     .traced(first_hit::MAIN),
     disk(
@@ -273,6 +285,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         repeat_hit::run,
         mixed,
     )
+    .of(usual_and_policies)
     .on_fixture()
     .traced(repeat_hit::MAIN),
     disk(

@@ -66,7 +66,7 @@ pub(crate) fn bytes(key: u32, generation: u64) -> Vec<u8> {
     let len = match rng.below(20) {
         0..=11 => rng.below(2_000),
         12..=16 => rng.below(60_000),
-        17..=18 => 60_000 + rng.below(240_000),
+        17..=18 => 60_000 + rng.below(200_000),
         _ => 300_000 + rng.below(400_000),
     };
     make(class, generation, HEADER as u64 + len)

@@ -2,7 +2,7 @@
 
 use shuttle::current::clock;
 use shuttle::rand::Rng as _;
-pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 pub(crate) use shuttle::sync::mpsc::{Receiver, channel};
 pub(crate) use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use shuttle::thread::{Builder, JoinHandle, ThreadId, current, yield_now};

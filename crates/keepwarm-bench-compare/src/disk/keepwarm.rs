@@ -7,7 +7,7 @@
 use super::{DiskStore, Setup};
 use crate::Fault;
 use crate::content::Key;
-use keepwarm::{Artifact, Cache, Fingerprint, Store as _};
+use keepwarm::{Artifact, Cache, Fingerprint, Store as _, Verify};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -25,8 +25,22 @@ fn boxed(artifact: Option<Artifact>) -> Option<Box<dyn AsRef<[u8]>>> {
 }
 
 pub(super) fn disk(dir: &Path, setup: &Setup) -> Result<Box<dyn DiskStore>, Fault> {
+    open(dir, setup, Verify::OnLoad)
+}
+
+/// An artifact is hashed once by each process, large ones once between two starts of the machine.
+pub(super) fn once_per_boot(dir: &Path, setup: &Setup) -> Result<Box<dyn DiskStore>, Fault> {
+    open(dir, setup, Verify::OncePerBoot)
+}
+
+/// Only envelopes are checked.
+pub(super) fn never(dir: &Path, setup: &Setup) -> Result<Box<dyn DiskStore>, Fault> {
+    open(dir, setup, Verify::Never)
+}
+
+fn open(dir: &Path, setup: &Setup, verify: Verify) -> Result<Box<dyn DiskStore>, Fault> {
     let builder = keepwarm::DiskStore::builder().byte_budget(budget(setup));
-    Ok(Box::new(Disk(builder.open(dir)?)))
+    Ok(Box::new(Disk(builder.verify(verify).open(dir)?)))
 }
 
 struct Disk(keepwarm::DiskStore);

@@ -420,6 +420,10 @@ impl FileSystem for RealFs {
         on_names(|names| names.get(path).map(|node| node.meta())).ok_or_else(not_found)
     }
 
+    fn glance(&self, path: &Path) -> io::Result<Meta> {
+        self.stat(path)
+    }
+
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         on_names(|names| {
             if !names.contains_key(path) {

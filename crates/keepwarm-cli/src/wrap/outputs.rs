@@ -1,0 +1,167 @@
+//! The files that a command writes: read after it ran, and written as it would have written them.
+
+use super::package::{self, MODE_BITS, Output, Package};
+use crate::interrupt::Unfinished;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// What tells whether a file was written since.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    /// Which file, and when anything of it was changed.
+    change: (u64, i64, i64),
+}
+
+/// The stamps of all outputs; `None` for one that is not there.
+pub(crate) fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| path.metadata().ok().map(|meta| stamp(&meta));
+    paths.iter().map(stamp).collect()
+}
+
+fn stamp(meta: &Metadata) -> Stamp {
+    Stamp {
+        length: meta.len(),
+        modified: meta.modified().ok(),
+        change: change(meta),
+    }
+}
+
+#[cfg(unix)]
+fn change(meta: &Metadata) -> (u64, i64, i64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (meta.ino(), meta.ctime(), meta.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn change(_meta: &Metadata) -> (u64, i64, i64) {
+    (0, 0, 0)
+}
+
+/// Reads all outputs, no more than `limit` bytes; or says why they are not kept. What has the stamp
+/// that it had before was not written by the command: nothing says that it is the command's.
+pub(crate) fn read(
+    paths: &[PathBuf],
+    before: &[Option<Stamp>],
+    limit: u64,
+) -> Result<Vec<Output<Vec<u8>>>, String> {
+    let mut left = limit;
+    let mut outputs = Vec::new();
+    for (path, before) in paths.iter().zip(before) {
+        let output = read_one(path, before.as_ref(), left);
+        let output = output.map_err(|why| format!("the output {} {why}", path.display()))?;
+        left = left.saturating_sub(output.content.len() as u64);
+        outputs.push(output);
+    }
+    Ok(outputs)
+}
+
+fn read_one(path: &Path, before: Option<&Stamp>, limit: u64) -> Result<Output<Vec<u8>>, String> {
+    let unreadable = |e: io::Error| format!("could not be read: {e}");
+    // Opened only if that does not wait, as a pipe would.
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err("was not written".into()),
+        Err(e) => return Err(unreadable(e)),
+        Ok(meta) if !meta.is_file() => return Err("is not a regular file".into()),
+        Ok(_) => {}
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    if before == Some(&stamp(&meta)) {
+        return Err("was there before, and not written".into());
+    }
+    let mode = mode(&meta);
+    if mode & !MODE_BITS != 0 {
+        return Err("gives the rights of its owner to others".into());
+    }
+    let mut content = Vec::new();
+    let most = limit.saturating_add(1);
+    file.take(most)
+        .read_to_end(&mut content)
+        .map_err(unreadable)?;
+    if content.len() as u64 > limit {
+        return Err("is too large".into());
+    }
+    Ok(Output { mode, content })
+}
+
+#[cfg(unix)]
+fn mode(meta: &Metadata) -> u32 {
+    std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o7777
+}
+
+#[cfg(not(unix))]
+fn mode(meta: &Metadata) -> u32 {
+    if meta.permissions().readonly() {
+        0o444
+    } else {
+        0o644
+    }
+}
+
+#[cfg(unix)]
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    let mut permissions = file.metadata()?.permissions();
+    permissions.set_readonly(mode & 0o200 == 0);
+    file.set_permissions(permissions)
+}
+
+/// Why nothing, or not all, was given back.
+#[derive(Debug)]
+pub(crate) enum NotRestored {
+    /// The bytes are not those of an entry of this command.
+    Malformed,
+    /// An output could not be written.
+    Unwritten(PathBuf, io::Error),
+}
+
+/// Writes all outputs aside, renames them, and gives what the command printed.
+pub(crate) fn restore<'a>(
+    bytes: &'a [u8],
+    paths: &[PathBuf],
+) -> Result<(&'a [u8], &'a [u8]), NotRestored> {
+    let found: Package<_> = package::decode(bytes, paths.len()).ok_or(NotRestored::Malformed)?;
+    let at = |range| bytes.get(range).ok_or(NotRestored::Malformed);
+    let mut aside = Vec::new();
+    for (path, output) in paths.iter().zip(found.outputs) {
+        let written = write_aside(path, at(output.content)?, output.mode);
+        let written = written.map_err(|e| NotRestored::Unwritten(path.clone(), e))?;
+        aside.push((path, written));
+    }
+    let printed = (at(found.stdout)?, at(found.stderr)?);
+    for (path, (file, _unfinished)) in aside {
+        let renamed = file.persist(path);
+        renamed.map_err(|e| NotRestored::Unwritten(path.clone(), e.error))?;
+    }
+    Ok(printed)
+}
+
+fn write_aside(
+    path: &Path,
+    mut content: &[u8],
+    mode: u32,
+) -> io::Result<(tempfile::NamedTempFile, Unfinished)> {
+    // A symlink, a device or a folder: the command knows what to do with it.
+    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".keepwarm-");
+    let (mut file, unfinished) = Unfinished::make(|| builder.tempfile_in(folder))?;
+    io::copy(&mut content, &mut file)?;
+    file.flush()?;
+    set_mode(file.as_file(), mode)?;
+    Ok((file, unfinished))
+}

@@ -1,0 +1,167 @@
+//! Everything that the outputs depend on: a list of parts, which make the key.
+
+use glob::glob;
+use keepwarm::Fingerprint;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+/// How much of a file is read at a time, in bytes.
+const CHUNK: u64 = 1 << 20;
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) words: &'a [OsString],
+    pub(crate) inputs: &'a [String],
+    pub(crate) outputs: &'a [PathBuf],
+    pub(crate) variables: &'a [OsString],
+    pub(crate) stdin: Option<&'a [u8]>,
+    pub(crate) folder: bool,
+}
+
+/// One thing that the outputs depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) kind: &'static str,
+    pub(crate) name: OsString,
+    pub(crate) digest: Fingerprint,
+}
+
+fn part(kind: &'static str, name: impl Into<OsString>, digest: Fingerprint) -> Part {
+    let name = name.into();
+    Part { kind, name, digest }
+}
+
+fn of_bytes(bytes: &[u8]) -> Fingerprint {
+    let builder = Fingerprint::builder("keepwarm exec value");
+    builder.field("value", bytes).finish()
+}
+
+/// The key of a list of parts.
+pub(crate) fn key(parts: &[Part]) -> Fingerprint {
+    let start = Fingerprint::builder("keepwarm exec 1");
+    let all = parts.iter().fold(start, |key, part| {
+        key.field("kind", part.kind)
+            .field("name", part.name.as_encoded_bytes())
+            .field("digest", part.digest.as_bytes())
+    });
+    all.finish()
+}
+
+/// Reads everything that the outputs depend on; or says why that cannot be told.
+pub(crate) fn gather(asked: &Asked<'_>) -> Result<Vec<Part>, String> {
+    let unreadable = |path: &Path, e: &io::Error| format!("could not read {}: {e}", path.display());
+    let read = |kind, path: &Path| -> Result<Part, String> {
+        let digest = of_file(path).map_err(|e| unreadable(path, &e))?;
+        Ok(part(kind, path, digest))
+    };
+    let mut parts = vec![read("program", asked.program)?];
+    for (i, word) in asked.words.iter().enumerate() {
+        let digest = of_bytes(word.as_encoded_bytes());
+        parts.push(part("argument", i.to_string(), digest));
+    }
+    for path in files(asked)? {
+        parts.push(read("input", &path)?);
+    }
+    for output in asked.outputs {
+        parts.push(part("output", output, of_bytes(b"")));
+    }
+    for name in asked.variables {
+        let value = std::env::var_os(name);
+        // Unset is not the same as empty.
+        let digest = match &value {
+            Some(value) => of_bytes(value.as_encoded_bytes()),
+            None => Fingerprint::builder("keepwarm exec unset").finish(),
+        };
+        parts.push(part("variable", name, digest));
+    }
+    if let Some(bytes) = asked.stdin {
+        parts.push(part("standard input", "", of_bytes(bytes)));
+    }
+    if asked.folder {
+        let folder = std::env::current_dir().map_err(|e| unreadable(Path::new("."), &e))?;
+        let digest = of_bytes(folder.as_os_str().as_encoded_bytes());
+        parts.push(part("current directory", "", digest));
+    }
+    Ok(parts)
+}
+
+/// The files that are inputs, each once, in an order that is always the same.
+fn files(asked: &Asked<'_>) -> Result<BTreeSet<PathBuf>, String> {
+    let outputs: Vec<PathBuf> = asked.outputs.iter().map(|path| place(path)).collect();
+    let is_input = |path: &Path| path.is_file() && !outputs.contains(&place(path));
+    let mut found = BTreeSet::new();
+    for pattern in asked.inputs {
+        let paths = glob(pattern).map_err(|e| format!("--input {pattern}: {e}"))?;
+        let mut any = false;
+        for path in paths {
+            let path = path.map_err(|e| format!("--input {pattern}: {e}"))?;
+            if is_input(&path) {
+                found.insert(path);
+                any = true;
+            }
+        }
+        if !any {
+            return Err(format!("--input {pattern} matches no file"));
+        }
+    }
+    let arguments = asked.words.iter().skip(1).map(Path::new);
+    found.extend(arguments.filter(|path| is_input(path)).map(PathBuf::from));
+    Ok(found)
+}
+
+/// Where a file is, whatever it is called.
+fn place(path: &Path) -> PathBuf {
+    if let Ok(whole) = path.canonicalize() {
+        return whole;
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let folder = absolute
+        .parent()
+        .and_then(|folder| folder.canonicalize().ok());
+    match (folder, absolute.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => absolute,
+    }
+}
+
+/// The content of a file, and whether it can be run.
+fn of_file(path: &Path) -> io::Result<Fingerprint> {
+    let mut file = File::open(path)?;
+    let mut key = Fingerprint::builder("keepwarm exec file");
+    key = key.field("executable", [u8::from(is_executable(&file.metadata()?))]);
+    let mut chunk = Vec::new();
+    loop {
+        chunk.clear();
+        if file.by_ref().take(CHUNK).read_to_end(&mut chunk)? == 0 {
+            return Ok(key.finish());
+        }
+        key = key.field("chunk", &chunk);
+    }
+}
+
+#[cfg(unix)]
+fn is_executable(meta: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o111 != 0
+}
+
+#[cfg(not(unix))]
+fn is_executable(_meta: &std::fs::Metadata) -> bool {
+    false
+}
+
+/// The file that a command is, found as shells find it; or the exit code that says why not.
+pub(crate) fn find_program(name: &OsStr) -> Result<PathBuf, u8> {
+    which::which(name).map_err(|_| {
+        let is_path = Path::new(name).components().count() > 1;
+        if is_path && Path::new(name).exists() {
+            126
+        } else {
+            127
+        }
+    })
+}
