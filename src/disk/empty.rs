@@ -8,6 +8,7 @@ use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
 use super::layout::PackNumber;
+use super::lookup::Binding;
 use super::pack::{Claim, OwnedPack, Pack, is_absent};
 use super::slot::{Place, Slot, SlotKind};
 use super::table::Position;
@@ -248,60 +249,51 @@ impl Inner {
         }))
     }
 
-    /// Unbinds the originals of what was moved, and points contents to the copies.
+    /// Unbinds the originals of what was moved, and points contents to the copies. An original
+    /// whose copy is no longer there stays: meanwhile it was removed, replaced or evicted.
     fn retire_originals(&self, moved: &[Moved]) -> Result<()> {
         let io = |e| self.error("retire moved entries", e);
         let locked = self.locked()?;
         let index = &locked.index;
-        for Moved {
-            key,
-            digest,
-            content,
-            place,
-            ..
-        } in moved
-        {
-            for (at, slot) in index
-                .find(SlotKind::Content, index.hash(digest.as_bytes()))
-                .map_err(io)?
-            {
-                if slot.place == *content {
-                    index
-                        .write(
-                            at,
-                            &Slot {
-                                place: *place,
-                                ..slot
-                            },
-                        )
-                        .map_err(io)?;
-                }
-            }
-            let Some((key, original)) = key else { continue };
-            let slots = index
-                .find(SlotKind::Key, index.hash(key.as_bytes()))
-                .map_err(io)?;
-            let copy = slots.iter().find(|(_, slot)| slot.place == *place);
-            for (at, slot) in &slots {
-                if slot.place != *original {
-                    continue;
-                }
-                // A use may have been written to the original's slot alone.
-                if let Some((copy_at, copy)) = copy {
-                    if copy.last_use < slot.last_use {
-                        index.set_last_use(*copy_at, slot.last_use).map_err(io)?;
-                    }
-                }
-                if let Some((pack, envelope, true)) = self.envelope(*original).map_err(io)? {
-                    if envelope.key == *key {
-                        pack.mark_dead(original.offset()).map_err(io)?;
-                        self.pending.lock().expect(POISON).add_pack(&pack);
-                    }
-                }
-                index.vacate(*at, slot, false).map_err(io)?;
+        for moved in moved {
+            let Some((key, original)) = &moved.key else {
+                Self::move_content(index, moved).map_err(io)?;
+                continue;
+            };
+            let live = self.bindings(index, key).map_err(io)?.live;
+            let Some(copy) = live.iter().find(|b| b.slot.place == moved.place) else {
+                continue;
+            };
+            Self::move_content(index, moved).map_err(io)?;
+            let original = live.iter().find(|b| b.slot.place == *original);
+            if let Some(original) = original {
+                self.retire(index, original, copy).map_err(io)?;
             }
         }
         Ok(())
+    }
+
+    /// Points the content of what was moved to the copy. The caller holds the lock.
+    fn move_content(index: &Index, moved: &Moved) -> io::Result<()> {
+        let hash = index.hash(moved.digest.as_bytes());
+        for (at, slot) in index.find(SlotKind::Content, hash)? {
+            if slot.place == moved.content {
+                let place = moved.place;
+                index.write(at, &Slot { place, ..slot })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a binding that has a copy. The caller holds the lock.
+    fn retire(&self, index: &Index, original: &Binding, copy: &Binding) -> io::Result<()> {
+        // A use may have been written to the original's slot alone.
+        if copy.slot.last_use < original.slot.last_use {
+            index.set_last_use(copy.at, original.slot.last_use)?;
+        }
+        original.pack.mark_dead(original.slot.place.offset())?;
+        self.pending.lock().expect(POISON).add_pack(&original.pack);
+        index.vacate(original.at, &original.slot, false)
     }
 
     fn drop_slot(&self, at: Position, slot: &Slot) -> Result<()> {
@@ -435,31 +427,58 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use crate::disk::DiskStore;
-    use crate::disk::slot::SlotKind;
-    use crate::{Fingerprint, StoreExt};
+    use super::*;
+    use crate::DiskStore;
+    use crate::store::{Store, StoreExt};
 
-    #[test]
-    fn a_use_that_is_written_while_an_entry_moves_goes_with_it() {
-        const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
-        let dir = tempfile::tempdir().unwrap();
+    const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
+
+    /// A store with one entry that has a copy by now: its binding and what was moved.
+    fn moving(dir: &tempfile::TempDir) -> (DiskStore, Binding, Moved) {
         let store = DiskStore::open(dir.path()).unwrap();
         while store.is_rebuilding() {
             std::thread::yield_now();
         }
         store.put_bytes(&KEY, [1; 100]).unwrap();
         let inner = &store.inner;
-        let index = inner.index();
-        let binding = inner.bindings(&index, &KEY).unwrap().live.remove(0);
+        let binding = inner.bindings(&inner.index(), &KEY).unwrap().live.remove(0);
         let place = binding.slot.place;
         let copy = inner.copy(&binding.envelope, &[1; 100], &binding.pack, (place, place));
         let copy = copy.unwrap().unwrap();
-        let used = binding.slot.last_use + 1_000_000_000;
-        index.set_last_use(binding.at, used).unwrap();
-        inner.retire_originals(&[copy]).unwrap();
-        let slots = index.find(SlotKind::Key, binding.slot.hash).unwrap();
+        (store, binding, copy)
+    }
+
+    #[test]
+    fn a_use_that_is_written_while_an_entry_moves_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, original, copy) = moving(&dir);
+        let index = store.inner.index();
+        let used = original.slot.last_use + 1_000_000_000;
+        index.set_last_use(original.at, used).unwrap();
+        store.inner.retire_originals(&[copy]).unwrap();
+        let slots = index.find(SlotKind::Key, original.slot.hash).unwrap();
         assert_eq!(slots.len(), 1);
-        assert_ne!(slots[0].1.place, place);
+        assert_ne!(slots[0].1.place, original.slot.place);
         assert_eq!(slots[0].1.last_use, used);
+    }
+
+    #[test]
+    fn an_entry_whose_copy_is_ended_while_it_moves_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, original, moved) = moving(&dir);
+        let inner = &store.inner;
+        let index = inner.index();
+        let live = inner.bindings(&index, &KEY).unwrap().live;
+        let copy = live.iter().find(|b| b.slot.place == moved.place).unwrap();
+        inner.drop_binding(&index, copy).unwrap();
+        inner.retire_originals(&[moved]).unwrap();
+        assert_eq!(
+            store.get_artifact(&KEY).unwrap().unwrap().as_slice(),
+            [1; 100]
+        );
+        assert_eq!(index.field(Field::Entries), 1);
+        let slots = index.find(SlotKind::Key, original.slot.hash).unwrap();
+        assert_eq!(slots.len(), 1);
+        assert_eq!(slots[0].1.place, original.slot.place);
     }
 }

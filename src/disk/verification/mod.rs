@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// What cannot be locked is looked at again after this.
 const PAUSE: Duration = Duration::from_millis(20);
+/// So many pauses are made, in all, for packs that may be about to get their header.
+const PATIENCE: u32 = 100;
 /// Looks at totals that others change meanwhile.
 const LOOKS: usize = 3;
 /// A header of each pack is not in the totals until the next pass.
@@ -190,6 +192,8 @@ struct Walk<'a> {
     report: VerificationReport,
     /// Whether the index was rebuilt, because of what it did not know.
     rebuilt: bool,
+    /// Pauses that may still be made for packs without a header.
+    patience: u32,
 }
 
 impl<'a> Walk<'a> {
@@ -201,6 +205,7 @@ impl<'a> Walk<'a> {
             progress: VerificationProgress::default(),
             report: VerificationReport::default(),
             rebuilt: false,
+            patience: PATIENCE,
         }
     }
 

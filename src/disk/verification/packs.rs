@@ -60,13 +60,19 @@ impl Walk<'_> {
     }
 
     fn no_pack(&mut self, number: PackNumber) -> Result<()> {
-        // It may be about to get its header, or have been unlinked.
-        crate::sync::sleep(PAUSE);
         let path = self.inner.files.layout.pack(number);
-        if !matches!(Pack::open(&self.inner.files, number), Ok(None))
-            || self.inner.files.fs.stat(&path).is_err()
-        {
-            return Ok(());
+        loop {
+            // It may be about to get its header, or have been unlinked.
+            crate::sync::sleep(PAUSE);
+            if !matches!(Pack::open(&self.inner.files, number), Ok(None))
+                || self.inner.files.fs.stat(&path).is_err()
+            {
+                return Ok(());
+            }
+            if self.patience == 0 {
+                break;
+            }
+            self.patience -= 1;
         }
         let repaired = self.repair && self.inner.empty_pack(number)?;
         self.find(Fault::NoPack, None, path, repaired);
