@@ -22,7 +22,7 @@ use std::io;
 
 const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread panicked under it";
 
-/// Originals retired under one hold of the lock.
+/// Originals retired, or copies undone, under one hold of the lock.
 const BATCH: usize = 64;
 
 /// A binding, or only the way to a content, that has a copy at `place`.
@@ -160,14 +160,16 @@ impl Inner {
     fn undo_copies(&self, moved: &[Moved]) {
         let undo = || -> Result<()> {
             let io = |e| self.error("unbind copies of moved entries", e);
-            let locked = self.locked()?;
-            for Moved { key, place, to, .. } in moved {
-                let (Some((key, _)), Some(_)) = (key, to) else {
-                    continue;
-                };
-                for copy in self.bindings(&locked.index, key).map_err(io)?.live {
-                    if copy.slot.place == *place {
-                        self.drop_binding(&locked.index, &copy).map_err(io)?;
+            for batch in moved.chunks(BATCH) {
+                let locked = self.locked()?;
+                for Moved { key, place, to, .. } in batch {
+                    let (Some((key, _)), Some(_)) = (key, to) else {
+                        continue;
+                    };
+                    for copy in self.bindings(&locked.index, key).map_err(io)?.live {
+                        if copy.slot.place == *place {
+                            self.drop_binding(&locked.index, &copy).map_err(io)?;
+                        }
                     }
                 }
             }
@@ -429,7 +431,7 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::DiskStore;
-    use crate::store::{Store, StoreExt};
+    use crate::store::StoreExt;
 
     const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
 

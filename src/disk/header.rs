@@ -164,8 +164,12 @@ impl Changes {
         }
     }
 
-    /// What the totals become: never below zero, never beyond what fits.
+    /// What the totals become: never below zero, never beyond what fits. A generation that damage
+    /// made up is none.
     pub(super) fn apply(&self, mut totals: [u64; TOTALS]) -> [u64; TOTALS] {
+        if let Some(generation) = totals.get_mut(Field::Generation.total()) {
+            *generation = unsealed(*generation);
+        }
         for (total, change) in totals.iter_mut().zip(&self.0) {
             *total = total
                 .saturating_add(change.more)
@@ -307,7 +311,20 @@ mod tests {
         totals = changes.apply(totals);
         assert_eq!(totals[..5], [10, 0, u64::MAX, 50, 7]);
         assert_eq!(totals[Field::Evictions.total()..][..3], [7, 6, 7]);
-        assert_eq!(changes.apply([60; TOTALS])[3], 60);
+    }
+
+    #[test]
+    fn a_generation_is_raised_from_what_it_was_and_not_from_what_damage_made_of_it() {
+        let raised_from = |word| {
+            let mut totals = [0; TOTALS];
+            totals[Field::Generation.total()] = word;
+            let mut changes = Changes::default();
+            changes.raise(Field::Generation, sealed(5000));
+            changes.apply(totals)[Field::Generation.total()]
+        };
+        assert_eq!(raised_from(sealed(10)), sealed(5000));
+        assert_eq!(raised_from(sealed(900_000)), sealed(900_000));
+        assert_eq!(raised_from(sealed(10) | 1 << 62), sealed(5000), "damaged");
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Inner {
                 .with_path(self.files.layout.root()));
         }
         let acquire = || self.lock.acquire(&*self.files.fs, &self.files.layout, wait);
-        let mut guard = match acquire() {
+        let guard = match acquire() {
             Err(e) if e.kind() != ErrorKind::Timeout => {
                 // The directory may have been deleted: make it anew, once.
                 self.make_directories()?;
@@ -176,7 +176,7 @@ impl Inner {
             }
             guard => guard?,
         };
-        let index = self.current_index(&mut guard)?;
+        let index = self.current_index(&guard)?;
         Ok(Locked {
             index,
             _guard: guard,
@@ -192,19 +192,13 @@ impl Inner {
     }
 
     /// The index at the path, made if it is missing.
-    fn current_index(&self, guard: &mut LockGuard<'_>) -> Result<Arc<Index>> {
+    fn current_index(&self, guard: &LockGuard<'_>) -> Result<Arc<Index>> {
         let path = self.files.layout.index();
         let index = self.index();
-        // The directory was compared with its path when it was locked: one look into it suffices,
-        // if taking the lock was not that look.
-        let below = || guard.stat_below(INDEX.as_ref());
-        let named = guard
-            .index()
-            .map(Ok)
-            .or_else(below)
-            .unwrap_or_else(|| self.files.fs.stat(&path));
-        if let Some(named) = named.ok().filter(|named| index.is(named)) {
-            guard.saw_index(named);
+        // The directory was compared with its path when it was locked: a look into it suffices.
+        let below = guard.stat_below(INDEX.as_ref());
+        let named = below.unwrap_or_else(|| self.files.fs.stat(&path));
+        if named.is_ok_and(|named| index.is(&named)) {
             if index.has_flag(RETIRING) {
                 // Whoever was about to replace it died, for the lock is ours.
                 index

@@ -35,8 +35,6 @@ struct Gate {
 struct LockFile {
     file: Arc<dyn RawFile>,
     meta: Meta,
-    /// The index that was last seen in the directory that is locked.
-    index: Option<Meta>,
 }
 
 /// The lock, held. Dropping it releases it.
@@ -46,25 +44,9 @@ pub(super) struct LockGuard<'a> {
     lock: &'a DirLock,
     /// `None` once it was handed back.
     file: Option<LockFile>,
-    /// What is at the index's path, if that was looked at when the lock was taken.
-    index: Option<Meta>,
 }
 
 impl LockGuard<'_> {
-    /// What is at the index's path, where taking the lock has told: the index last seen in the
-    /// locked directory.
-    pub(super) fn index(&self) -> Option<Meta> {
-        self.index
-    }
-
-    /// Tells which index is in the locked directory: while it is at the path and has no other name,
-    /// so is the directory, and one look tells both.
-    pub(super) fn saw_index(&mut self, index: Meta) {
-        if let Some(locked) = self.file.as_mut().filter(|_| cfg!(unix)) {
-            locked.index = Some(index);
-        }
-    }
-
     /// What `stat` says of a name in the locked directory, which was at the layout's path when the
     /// lock was taken; `None` where it is not the directory that is locked.
     pub(super) fn stat_below(&self, name: &OsStr) -> Option<io::Result<Meta>> {
@@ -99,10 +81,9 @@ impl DirLock {
         let cached = gate.file.take();
         drop(gate);
         match take(cached, fs, layout, deadline) {
-            Ok((file, index)) => Ok(LockGuard {
+            Ok(file) => Ok(LockGuard {
                 lock: self,
                 file: Some(file),
-                index,
             }),
             Err(e) => {
                 self.release(None);
@@ -148,16 +129,7 @@ fn open(fs: &dyn FileSystem, layout: &Layout) -> io::Result<LockFile> {
         fs.open(&layout.lock_file(), Access::Create)?
     };
     let meta = file.meta()?;
-    let index = None;
-    Ok(LockFile { file, meta, index })
-}
-
-/// What is at the index's path, if it is the index that was in the directory of this lock and has no
-/// other name: then nobody has put another directory there, since only hands move an index.
-fn glance(lock: &LockFile, fs: &dyn FileSystem, layout: &Layout) -> Option<Meta> {
-    let known = lock.index.as_ref()?;
-    let named = fs.glance(&layout.index()).ok()?;
-    (named.is_file && named.links == 1 && known.same_file(&named)).then_some(named)
+    Ok(LockFile { file, meta })
 }
 
 fn take(
@@ -165,7 +137,7 @@ fn take(
     fs: &dyn FileSystem,
     layout: &Layout,
     deadline: Instant,
-) -> Result<(LockFile, Option<Meta>)> {
+) -> Result<LockFile> {
     let io = |e| Error::io("lock the cache directory", layout.base(), e);
     let mut lock = match cached {
         Some(lock) => lock,
@@ -175,17 +147,15 @@ fn take(
     let mut tries = 0_u32;
     loop {
         if lock.file.try_lock().map_err(io)? {
-            if let Some(index) = glance(&lock, fs, layout) {
-                return Ok((lock, Some(index)));
-            }
             // The directory may have been deleted or replaced: what was locked must be at the path.
+            // That the index seen last is there would not tell: hands may have moved it.
             let named = if cfg!(unix) {
-                fs.stat(layout.base())
+                fs.glance(layout.base())
             } else {
                 fs.stat(&layout.lock_file())
             };
             match named {
-                Ok(named) if lock.meta.same_file(&named) => return Ok((lock, None)),
+                Ok(named) if lock.meta.same_file(&named) => return Ok(lock),
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 // Asking again until the time is up would help nobody.

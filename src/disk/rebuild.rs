@@ -39,7 +39,7 @@ struct Replaced {
     /// Keys that have several bindings.
     keys: FxHashSet<Fingerprint>,
     /// Live records that got no slot, because others of the same key are copies of them.
-    copies: Vec<Place>,
+    copies: Vec<(Fingerprint, Place)>,
 }
 
 impl Inner {
@@ -203,7 +203,7 @@ impl Inner {
             .is_enough(&locked.index, &found.live, envelope)
             .map_err(io)?
         {
-            replaced.copies.push(place);
+            replaced.copies.push((envelope.key, place));
             return Ok(());
         }
         let slot = Self::slot_of(&locked.index, envelope, place);
@@ -260,20 +260,29 @@ impl Inner {
         }
         self.bury_replaced(&mut pending)?;
         self.bury_copies(&replaced.copies)
-            .map_err(|e| self.error("retire a copy of an entry", e))
     }
 
     /// Marks copies dead for which no slot was made. A later rebuild must not find them alive once
-    /// their key is removed.
-    fn bury_copies(&self, copies: &[Place]) -> io::Result<()> {
+    /// their key is removed. Where nothing is bound any more, a copy may be all that is left.
+    fn bury_copies(&self, copies: &[(Fingerprint, Place)]) -> Result<()> {
+        let io = |e| self.error("retire a copy of an entry", e);
         let mut packs = FxHashMap::default();
-        for place in copies {
-            if let Some(pack) = self.pack(place.pack())? {
-                pack.mark_dead(place.offset())?;
-                packs.insert(pack.number, pack);
+        for batch in copies.chunks(BATCH) {
+            let locked = self.locked()?;
+            for (key, place) in batch {
+                let live = self.bindings(&locked.index, key).map_err(io)?.live;
+                // Were it bound meanwhile, it would not be one of those without a slot.
+                if live.is_empty() || live.iter().any(|b| b.slot.place == *place) {
+                    continue;
+                }
+                if let Some(pack) = self.pack(place.pack()).map_err(io)? {
+                    pack.mark_dead(place.offset()).map_err(io)?;
+                    packs.insert(pack.number, pack);
+                }
             }
         }
-        packs.values().try_for_each(|pack| self.sync_or_tell(pack))
+        let synced = packs.values().try_for_each(|pack| self.sync_or_tell(pack));
+        synced.map_err(io)
     }
 
     /// Retires what was replaced, corrects the totals, and takes the flag away.

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod faults;
+mod moved;
 mod numbers;
 mod pruning;
 mod verifying;
