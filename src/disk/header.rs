@@ -204,12 +204,13 @@ pub(super) enum BadHeader {
 }
 
 impl Constants {
-    /// The header of a table whose totals are zero but for `flags`.
-    pub(super) fn encode(&self, flags: u64) -> Vec<u8> {
+    /// The header of a table whose totals are zero but for `flags` and a [`sealed`] generation.
+    pub(super) fn encode(&self, flags: u64, generation: u64) -> Vec<u8> {
         let mut words = vec![0_u64; SIZE / 8];
         words[..CONSTANT_WORDS].copy_from_slice(&self.words());
         words[CONSTANT_WORDS] = check(&self.words());
         words[Field::Flags as usize] = flags;
+        words[Field::Generation as usize] = generation;
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
@@ -335,7 +336,7 @@ mod tests {
             inode: 77,
         };
         let len = SIZE as u64 + 4 * super::super::table::BUCKET_BYTES;
-        let bytes = constants.encode(REBUILDING);
+        let bytes = constants.encode(REBUILDING, 0);
         assert_eq!(Constants::decode(&words(&bytes), len), Ok(constants));
         assert_eq!(
             Constants::decode(&words(&bytes), len + 1),

@@ -201,8 +201,8 @@ impl Index {
         }
     }
 
-    /// Writes a new index to a fresh file.
-    pub(super) fn write_new(file: &dyn RawFile, new: &NewIndex<'_>) -> io::Result<()> {
+    /// Writes a new index to a fresh file; it gives out no generation up to `floor`.
+    pub(super) fn write_new(file: &dyn RawFile, new: &NewIndex<'_>, floor: u64) -> io::Result<()> {
         let NewIndex {
             buckets,
             seed,
@@ -214,7 +214,7 @@ impl Index {
             buckets,
             inode: file.meta()?.id.inode,
         };
-        file.write_at(&constants.encode(flags), 0)?;
+        file.write_at(&constants.encode(flags, sealed(floor)), 0)?;
         let mut at = header::SIZE as u64;
         // The space is written, never left a hole: a hole on a full disk is SIGBUS for a reader.
         if let Some(table) = new.table {

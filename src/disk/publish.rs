@@ -1,9 +1,10 @@
 //! Making, growing and replacing the index: a table is built aside and renamed into its place.
 
-use super::header::{BadHeader, Field, RETIRING};
+use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::inner::{Inner, Locked};
 use super::pack::{Files, is_absent};
+use super::rebuild::{newest, raise_generation};
 use super::table::HeapTable;
 use super::tmp::TempFolder;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +37,11 @@ pub(super) fn publish_index(
     new: &NewIndex<'_>,
 ) -> io::Result<Index> {
     let temp = tmp.file(files, Access::CreateNew)?;
-    Index::write_new(&**temp.as_file(), new)?;
+    // A table that does not know every record yet must give out no number below theirs: what is put
+    // until it does would be taken for older than what it replaces.
+    let knows_all = new.flags & REBUILDING == 0;
+    let floor = if knows_all { 0 } else { newest(files) };
+    Index::write_new(&**temp.as_file(), new, floor)?;
     let file = Arc::clone(temp.as_file());
     let Found::Index(index) = Index::open(file, files.map, files.check.id())? else {
         return Err(io::ErrorKind::InvalidData.into());
@@ -45,6 +50,7 @@ pub(super) fn publish_index(
         for field in super::header::CARRIED {
             index.set_field(field, totals.field(field))?;
         }
+        raise_generation(&index, floor)?;
         index.sync()?;
     }
     // Marked before it loses its name: were it marked afterwards, a process that dies in between

@@ -11,7 +11,7 @@ use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lookup::{Binding, Content};
 use super::object;
-use super::pack::{Pack, list};
+use super::pack::{Files, Pack, list};
 use super::pending::Pending;
 use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -102,17 +102,6 @@ impl Inner {
             return Ok(true);
         }
         let packs = list(&self.files).map_err(io)?;
-        // New generations must be above those in the packs before these are all seen.
-        let newest = packs.iter().filter_map(|(_, meta)| meta.modified).max();
-        let floor = newest
-            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
-            .unwrap_or_default();
-        let floor = u64::try_from(floor.as_nanos())
-            .unwrap_or(0)
-            .saturating_add(1_000_000_000);
-        if !packs.is_empty() {
-            raise_generation(&self.locked()?.index, floor).map_err(io)?;
-        }
         let mut replaced = Replaced::default();
         for (number, _) in packs {
             let Some(pack) = self.pack(number).map_err(io)? else {
@@ -327,6 +316,22 @@ pub(super) fn content_slot(envelope: &Envelope, hash: SlotHash, place: Place) ->
         content: u32::from(is_object),
         last_use: envelope.generation,
     }
+}
+
+/// Not below the generation of any record, as far as the packs' times tell; 0 where there is no pack.
+///
+/// Generations run ahead of the clock by the second that is added here, which is more than what
+/// counting them does.
+pub(super) fn newest(files: &Files) -> u64 {
+    // A pack that cannot be looked at is the rebuild's to complain about.
+    let packs = list(files).unwrap_or_default();
+    let Some(newest) = packs.iter().filter_map(|(_, meta)| meta.modified).max() else {
+        return 0;
+    };
+    let since = newest.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos())
+        .unwrap_or(0)
+        .saturating_add(1_000_000_000)
 }
 
 /// New generations are above `generation` from now on. The caller holds the lock.

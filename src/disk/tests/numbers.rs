@@ -77,3 +77,24 @@ fn copies_of_a_record_do_not_crowd_out_what_is_put_after_them_nor_come_back_once
     inner.rebuild_now().unwrap();
     assert!(store.get(&KEY).unwrap().is_none());
 }
+
+#[test]
+fn what_is_put_before_a_rebuild_begins_is_newer_than_all_that_it_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path());
+    // As after an earlier rebuild: numbers run ahead of the clock.
+    let ahead = crate::store::now() + 900_000_000;
+    first.inner.generation.store(ahead, Ordering::Relaxed);
+    first.put_bytes(&KEY, [1]).unwrap();
+    first.flush().unwrap();
+    let layout = &first.inner.files.layout;
+    let lease = first.inner.lease(&layout.rebuild_lease()).unwrap().unwrap();
+    std::fs::remove_file(layout.index()).unwrap();
+    let second = DiskStore::open(dir.path()).unwrap();
+    second.put_bytes(&KEY, [2]).unwrap();
+    second.flush().unwrap();
+    assert!(second.is_rebuilding());
+    drop((lease, first, second));
+    let found = open(dir.path()).get(&KEY).unwrap().unwrap();
+    assert_eq!(found.artifact.to_vec(), [2]);
+}
