@@ -11,8 +11,8 @@ use super::pack::Files;
 use super::publish::{newer, open_index, publish_index};
 use super::read_only;
 use super::sharing::{Sharing, check_folders, create_root};
-use super::tmp::{self, TempFolder};
-use super::{DiskStore, Verify, lease, lock};
+use super::tmp::TempFolder;
+use super::{DiskStore, Verify, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::sys::real::RealFs;
@@ -379,8 +379,6 @@ impl DiskStoreBuilder {
             Ok(Found::Bad(BadHeader::Newer)) => return Err(newer(&files)),
             _ => return create(files, limits),
         };
-        tmp::sweep(&files);
-        lease::sweep(&files);
         let inner = Inner::new(files, limits, found);
         inner.pending.lock().expect(super::POISON).names = true;
         Ok(DiskStore::new(inner))
@@ -441,8 +439,6 @@ fn create(files: Files, limits: Limits) -> Result<DiskStore> {
         }
     };
     drop(guard);
-    tmp::sweep(&files);
-    lease::sweep(&files);
     let inner = Inner::new(files, limits, index);
     inner.pending.lock().expect(super::POISON).names = true;
     if copied {

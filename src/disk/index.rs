@@ -25,6 +25,8 @@ pub(super) const FIRST_BUCKETS: u64 = 128;
 pub(super) const FIRST_BUCKETS: u64 = 2;
 /// A table is grown when more than this many of its slots in 16 are used.
 const LOAD_LIMIT: u64 = 13;
+/// Last uses within so many bytes of the table are written together: a page.
+const NEAR: u64 = 4096;
 /// Slots that one name may have; more are left to the next look.
 const MATCHES: usize = 8;
 
@@ -121,19 +123,14 @@ pub(super) enum Found {
 impl Index {
     /// Reads the header of an open file and maps it.
     pub(super) fn open(file: Arc<dyn RawFile>, map: bool, key_id: KeyId) -> io::Result<Found> {
-        let meta = file.meta()?;
-        let mut bytes = [0; 64];
+        let mut meta = file.meta_at_open()?;
+        if meta.id.len < header::SIZE as u64 {
+            // This handle may have written it since.
+            meta = file.meta()?;
+        }
         if meta.id.len < header::SIZE as u64 {
             return Ok(Found::Bad(BadHeader::Damaged));
         }
-        file.read_at(&mut bytes, 0)?;
-        let words: Vec<IndexWord> = crate::hex::native_words(&bytes)
-            .map(IndexWord::new)
-            .collect();
-        let constants = match Constants::decode(&words, meta.id.len) {
-            Ok(constants) => constants,
-            Err(bad) => return Ok(Found::Bad(bad)),
-        };
         let Ok(len) = usize::try_from(meta.id.len) else {
             return Err(io::Error::new(
                 io::ErrorKind::OutOfMemory,
@@ -144,6 +141,18 @@ impl Index {
         // read-only page is not guaranteed to be a plain read (S2 in docs/safety.md).
         let map = map && cfg!(target_pointer_width = "64");
         let map = if map { file.map_shared(len).ok() } else { None };
+        let constants = if let Some(map) = &map {
+            Constants::decode(map.words(), meta.id.len)
+        } else {
+            let mut bytes = [0; 64];
+            file.read_at(&mut bytes, 0)?;
+            let words = crate::hex::native_words(&bytes).map(IndexWord::new);
+            Constants::decode(&words.collect::<Vec<_>>(), meta.id.len)
+        };
+        let constants = match constants {
+            Ok(constants) => constants,
+            Err(bad) => return Ok(Found::Bad(bad)),
+        };
         Ok(Found::Index(Self {
             source: Source::Shared(file, meta),
             constants,
@@ -515,7 +524,35 @@ impl Index {
 
     /// Writes the last use of a slot. The caller holds the lock.
     pub(super) fn set_last_use(&self, at: Position, last_use: u64) -> io::Result<()> {
-        let offset = header::SIZE as u64 + at.body_offset() + 16;
+        let offset = header::SIZE as u64 + at.last_use_offset();
         self.file()?.write_at(&last_use.to_ne_bytes(), offset)
     }
+
+    /// Writes the last uses of slots, in the order of their places: those that are near each other
+    /// with one write, which leaves what stands between as it is. The caller holds the lock.
+    pub(super) fn set_last_uses(&self, mut uses: &[(Position, u64)]) -> io::Result<()> {
+        while let Some(((first, _), near)) = uses.first().zip(uses.chunk_by(are_near).next()) {
+            let last = near.last().map_or(first.bucket, |(at, _)| at.bucket);
+            let mut bytes = Vec::new();
+            for bucket in first.bucket..=last {
+                self.with_bucket(bucket, |words| bytes.extend_from_slice(&words.bytes()))?;
+            }
+            let base = first.bucket * BUCKET_BYTES;
+            let within = |at: &Position| usize::try_from(at.last_use_offset() - base).unwrap_or(0);
+            for (at, last_use) in near {
+                bytes[within(at)..][..8].copy_from_slice(&last_use.to_ne_bytes());
+            }
+            let start = within(first);
+            let end = near.last().map_or(start, |(at, _)| within(at)) + 8;
+            let offset = header::SIZE as u64 + first.last_use_offset();
+            self.file()?.write_at(&bytes[start..end], offset)?;
+            uses = &uses[near.len()..];
+        }
+        Ok(())
+    }
+}
+
+/// Whether two uses, of which the second is behind the first, are written with one write.
+fn are_near((one, _): &(Position, u64), (other, _): &(Position, u64)) -> bool {
+    one.last_use_offset() / NEAR == other.last_use_offset() / NEAR
 }

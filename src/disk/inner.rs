@@ -15,7 +15,7 @@ use super::tmp::TempFolder;
 use super::verified::{Verified, Verify};
 use super::{Mapping, counters::Counters};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use rustc_hash::FxHashMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 /// Open packs that nobody asks for are dropped when there are more than this.
 const OPEN_PACKS: usize = 192;
+
+/// So many hits of a handle that is younger than [`SHORT_LIFE`] start no thread.
+const FEW_HITS: u64 = 16;
+const SHORT_LIFE: Duration = Duration::from_millis(100);
 
 /// Limits and thresholds, all in bytes but for entries.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +68,8 @@ pub(super) struct Inner {
     pub(super) key_ids: Mutex<FxHashMap<PackNumber, KeyId>>,
     /// The highest generation this handle gave out.
     pub(super) generation: AtomicU64,
+    /// Whether the janitor has removed what killed processes left.
+    pub(super) swept: AtomicBool,
     pub(super) born: Instant,
     /// Milliseconds after `born` at which the path was last compared.
     pub(super) looked: AtomicU64,
@@ -100,6 +106,7 @@ impl Inner {
             verified,
             key_ids: Mutex::default(),
             generation: AtomicU64::new(0),
+            swept: AtomicBool::new(false),
             born: Instant::now(),
             looked: AtomicU64::new(0),
             process: std::process::id(),
@@ -292,6 +299,12 @@ impl Inner {
         };
         let found = pack.envelope(self.check(), place.offset())?;
         Ok(found.map(|(envelope, live)| (pack, envelope, live)))
+    }
+
+    /// Whether what a get has noted is worth a thread yet: a process that opens the directory, gets
+    /// little and ends, writes it when it ends.
+    pub(super) fn has_settled_down(&self) -> bool {
+        Counters::read(&self.counters.hits) > FEW_HITS || self.born.elapsed() > SHORT_LIFE
     }
 
     /// Whether there is nothing for the janitor to do.

@@ -128,8 +128,7 @@ fn open(fs: &dyn FileSystem, layout: &Layout) -> io::Result<LockFile> {
     } else {
         fs.open(&layout.lock_file(), Access::Create)?
     };
-    let meta = file.meta()?;
-    Ok(LockFile { file, meta })
+    let meta = file.meta_at_open()?;
 }
 
 fn take(

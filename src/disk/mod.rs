@@ -441,7 +441,9 @@ impl Store for DiskStore {
             return Ok(None);
         };
         Counters::add(&counters.hits, 1);
-        self.wake();
+        if self.inner.has_settled_down() {
+            self.wake();
+        }
         Ok(Some(entry_of(artifact, &binding.envelope)))
     }
 

@@ -103,7 +103,13 @@ impl Pack {
         number: PackNumber,
         file: Arc<dyn RawFile>,
     ) -> io::Result<Option<Arc<Self>>> {
-        let len = file.meta()?.id.len;
+        // A new one has its header by now: `len` looks again where it has to.
+        let opened = file.meta_at_open()?.id.len;
+        let len = if opened < PACK_HEADER as u64 {
+            file.meta()?.id.len
+        } else {
+            opened
+        };
         if len < PACK_HEADER as u64 {
             return Ok(None);
         }
@@ -147,7 +153,7 @@ impl Pack {
 
     /// Whether the file still has a name, as far as the file itself knows.
     pub(super) fn is_linked(&self) -> io::Result<bool> {
-        Ok(self.file.meta()?.links > 0)
+        Ok(self.file.links()? > 0)
     }
 
     /// Whether the file at the pack's path is this one.
@@ -233,18 +239,20 @@ impl Pack {
         let Ok(length) = usize::try_from(length) else {
             return Ok(None);
         };
-        let mut bytes = vec![0; length].into_boxed_slice();
-        let mut hasher = blake3::Hasher::new();
-        let mut at = start;
-        for step in bytes.chunks_mut(STEP) {
-            self.copy(at, step)?;
-            if digest.is_some() {
-                hasher.update(step);
-            }
-            at += step.len() as u64;
-        }
-        let is_valid = |digest: &Digest| hasher.finalize().as_bytes() == digest.as_bytes();
+        let bytes = self.copied(start, length)?;
+        let is_valid = |digest: &Digest| Digest::of(&bytes) == *digest;
         Ok(digest.is_none_or(is_valid).then_some(bytes))
+    }
+
+    /// A copy of a range that was seen to be inside the file.
+    fn copied(&self, offset: u64, length: usize) -> io::Result<Box<[u8]>> {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(bytes) = self.map.as_ref().and_then(|map| map.copy(at, length)) {
+            return Ok(bytes.into_boxed_slice());
+        }
+        let mut bytes = vec![0; length].into_boxed_slice();
+        self.file.read_at(&mut bytes, offset)?;
+        Ok(bytes)
     }
 
     /// Whether the payload of the envelope at `offset` is exactly `bytes`.

@@ -59,6 +59,10 @@ impl Sharing {
 /// to it.
 pub(super) fn create_root(path: &Path, sharing: Sharing) -> Result<PathBuf> {
     check_path(path)?;
+    // Most often it is there; that it is no folder is found out when it is opened.
+    if let Ok(root) = path.canonicalize() {
+        return Ok(root);
+    }
     let io = |e: io::Error| match e.kind() {
         io::ErrorKind::AlreadyExists => {
             Error::new(ErrorKind::NotADirectory, "create the cache directory").with_path(path)
@@ -129,23 +133,33 @@ pub(super) fn check_path(path: &Path) -> Result<()> {
 /// Sees whether the root and the folders that are there belong to those who are trusted.
 pub(super) fn check_folders(files: &Files) -> Result<()> {
     let layout = &files.layout;
-    for (i, dir) in [
-        layout.root().into(),
-        layout.base().into(),
+    let io = |dir: &Path, e| Error::io("use the cache directory", dir, e);
+    files
+        .fs
+        .open_dir(layout.root())
+        .map_err(|e| io(layout.root(), e))?;
+    // What is missing is made when it is needed, and what is no folder found out then.
+    let absent_or = |dir: &Path, e: io::Error| {
+        let is_absent = super::pack::is_absent(&e);
+        if is_absent { Ok(()) } else { Err(io(dir, e)) }
+    };
+    let base = match files.fs.open_dir(layout.base()) {
+        Ok(base) => base,
+        Err(e) => return absent_or(layout.base(), e),
+    };
+    for dir in [
         layout.packs(),
         layout.objects(),
         layout.tmp(),
         layout.builds(),
-    ]
-    .iter()
-    .enumerate()
-    {
-        let dir: &PathBuf = dir;
-        match files.fs.open_dir(dir) {
-            Ok(_) => {}
-            // What is missing is made when it is needed, and what is no folder found out then.
-            Err(e) if i > 0 && super::pack::is_absent(&e) => {}
-            Err(e) => return Err(Error::io("use the cache directory", dir, e)),
+    ] {
+        let name = dir.file_name().unwrap_or_default();
+        // One call where it is as it should be; what else it may be tells a closer look.
+        if base.is_trusted_dir(name) {
+            continue;
+        }
+        if let Err(e) = files.fs.open_dir(&dir) {
+            absent_or(&dir, e)?;
         }
     }
     Ok(())

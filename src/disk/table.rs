@@ -24,7 +24,7 @@ pub(super) const BUCKET_BYTES: u64 = BUCKET_WORDS as u64 * 8;
 pub(super) const PIECE: usize = 64 << 10;
 
 /// Where a slot is in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) bucket: u64,
     pub(super) slot: usize,
@@ -36,9 +36,9 @@ impl Position {
         self.bucket * BUCKET_BYTES + self.slot as u64 * 4
     }
 
-    /// The byte offset of its body in the table.
-    pub(super) fn body_offset(self) -> u64 {
-        self.bucket * BUCKET_BYTES + (TAG_WORDS + self.slot * BODY_WORDS) as u64 * 8
+    /// The byte offset of its last use in the table.
+    pub(super) fn last_use_offset(self) -> u64 {
+        self.bucket * BUCKET_BYTES + (TAG_WORDS + self.slot * BODY_WORDS + 2) as u64 * 8
     }
 }
 
@@ -104,16 +104,22 @@ impl Bucket<'_> {
         (empty.clone().next(), empty.count())
     }
 
+    /// All of it.
+    pub(super) fn bytes(&self) -> [u8; BUCKET_WORDS * 8] {
+        let mut bytes = [0; BUCKET_WORDS * 8];
+        for (i, out) in bytes.chunks_exact_mut(8).enumerate() {
+            out.copy_from_slice(&self.word(i).to_ne_bytes());
+        }
+        bytes
+    }
+
     /// The bytes of the bucket with `content` in `slot`, and which of them have to be written.
     pub(super) fn with_slot(
         &self,
         slot: usize,
         content: &Slot,
     ) -> ([u8; BUCKET_WORDS * 8], Range<usize>) {
-        let mut bytes = [0; BUCKET_WORDS * 8];
-        for (i, out) in bytes.chunks_exact_mut(8).enumerate() {
-            out.copy_from_slice(&self.word(i).to_ne_bytes());
-        }
+        let mut bytes = self.bytes();
         let (tag, body) = content.encode();
         let (start, at) = (slot * 4, (TAG_WORDS + slot * BODY_WORDS) * 8);
         bytes[start..start + 4].copy_from_slice(&tag.to_ne_bytes());

@@ -122,9 +122,14 @@ impl Verified {
             Verify::OncePerBoot => boot_id().unwrap_or_default(),
             _ => Vec::new(),
         };
+        // Nothing is stamped under the others.
+        let key = match policy {
+            Verify::OncePerProcess | Verify::OncePerBoot => check.stamp_key(),
+            Verify::OnLoad | Verify::Never => [0; 32],
+        };
         Self {
             policy,
-            key: check.stamp_key(),
+            key,
             boot,
             objects: Mutex::default(),
             file: OnceLock::default(),

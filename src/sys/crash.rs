@@ -701,6 +701,12 @@ impl RawFile for CrashFile {
         let node = disk.now.names.get(&(self.node, name.into())).copied();
         Ok(with_node(meta, node))
     }
+    fn links(&self) -> io::Result<u64> {
+        self.file.links()
+    }
+    fn is_trusted_dir(&self, name: &OsStr) -> bool {
+        self.file.is_trusted_dir(name)
+    }
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_some(buf, offset)
     }

@@ -181,6 +181,13 @@ impl RawFile for FaultFile {
         self.plan.step(Call::Look)?;
         self.file.stat_below(name)
     }
+    fn links(&self) -> io::Result<u64> {
+        self.plan.step(Call::Look)?;
+        self.file.links()
+    }
+    fn is_trusted_dir(&self, name: &OsStr) -> bool {
+        self.plan.step(Call::Look).is_ok() && self.file.is_trusted_dir(name)
+    }
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let len = self.plan.read(buf.len())?;
         self.file.read_some(&mut buf[..len], offset)

@@ -86,4 +86,20 @@ impl SharedMap {
         }
         Some(())
     }
+
+    /// The same into new memory, which is not filled with zeros before; `None` also if there is none.
+    pub(crate) fn copy(&self, offset: usize, len: usize) -> Option<Vec<u8>> {
+        if offset.checked_add(len)? > self.len {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).ok()?;
+        #[expect(unsafe_code, reason = "S3 in docs/safety.md")]
+        // SAFETY: as in `copy_to`; the vector has room for `len` bytes, all of which the copy fills.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.map.as_ptr().add(offset), bytes.as_mut_ptr(), len);
+            bytes.set_len(len);
+        }
+        Some(bytes)
+    }
 }

@@ -67,6 +67,18 @@ pub(crate) trait RawFile: Debug + Send + Sync {
     fn meta(&self) -> io::Result<Meta>;
     /// In an open directory: what [`FileSystem::stat`] would say of a name in it. Unix only.
     fn stat_below(&self, name: &OsStr) -> io::Result<Meta>;
+    /// In an open directory: whether a name in it is a directory that is [trusted](super::trust).
+    /// Where that cannot be told so, no.
+    fn is_trusted_dir(&self, name: &OsStr) -> bool;
+    /// Names the file has now, as in [`Meta`]. Unlike `meta` it asks for no times: Linux makes the
+    /// write after a look at a file's times a dearer one.
+    fn links(&self) -> io::Result<u64> {
+        self.meta().map(|meta| meta.links)
+    }
+    /// What `meta` said when it was opened.
+    fn meta_at_open(&self) -> io::Result<Meta> {
+        self.meta()
+    }
     /// Reads a part of `buf`, from its begin, and tells how much; zero only at the end of the file.
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes a part of `buf`, from its begin, and tells how much.
@@ -152,7 +164,7 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     fn stat(&self, path: &Path) -> io::Result<Meta>;
     /// As `stat`, with as few system calls as there can be, so that a symlink on the way may be
-    /// followed: only to see whether what is open is what the path leads to.
+    /// followed, and without times: only to see whether what is open is what the path leads to.
     fn glance(&self, path: &Path) -> io::Result<Meta>;
     /// The names in a directory.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>>;

@@ -36,6 +36,12 @@ impl RawFile for SpyFile {
     fn stat_below(&self, name: &OsStr) -> io::Result<Meta> {
         self.0.stat_below(name)
     }
+    fn links(&self) -> io::Result<u64> {
+        self.0.links()
+    }
+    fn is_trusted_dir(&self, name: &OsStr) -> bool {
+        self.0.is_trusted_dir(name)
+    }
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.read_some(buf, offset)
     }

@@ -209,6 +209,10 @@ impl RawFile for Open {
         found.map(|node| node.meta()).ok_or_else(not_found)
     }
 
+    fn is_trusted_dir(&self, name: &OsStr) -> bool {
+        self.stat_below(name).is_ok_and(|meta| meta.is_dir)
+    }
+
     fn read_some(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         step(&self.node.order);
         let at = usize::try_from(offset).unwrap_or(usize::MAX);

@@ -41,4 +41,9 @@ impl SharedMap {
         }
         Some(())
     }
+
+    pub(crate) fn copy(&self, offset: usize, len: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.copy_to(offset, &mut bytes).map(|()| bytes)
+    }
 }
