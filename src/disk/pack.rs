@@ -103,13 +103,9 @@ impl Pack {
         number: PackNumber,
         file: Arc<dyn RawFile>,
     ) -> io::Result<Option<Arc<Self>>> {
-        // A new one has its header by now: `len` looks again where it has to.
-        let opened = file.meta_at_open()?.id.len;
-        let len = if opened < PACK_HEADER as u64 {
-            file.meta()?.id.len
-        } else {
-            opened
-        };
+        // Looked at now, not when it was opened: whoever claims it has its lock since, and what others
+        // appended and synced in between is settled.
+        let len = file.meta()?.id.len;
         if len < PACK_HEADER as u64 {
             return Ok(None);
         }
