@@ -72,14 +72,14 @@ impl Janitor {
 }
 
 fn run(shared: &Shared, inner: &Inner) {
-    if !inner.swept.swap(true, Ordering::Relaxed) {
-        // What processes left that were killed; it is in nobody's way.
-        super::tmp::sweep(&inner.files);
-        super::lease::sweep(&inner.files);
-    }
     loop {
         if inner.index().has_flag(REBUILDING) && inner.rebuild(&shared.stop).is_err() {
             Counters::add(&inner.counters.maintenance_errors, 1);
+        }
+        if !inner.swept.swap(true, Ordering::Relaxed) {
+            // What processes left that were killed; it is in nobody's way.
+            super::tmp::sweep(&inner.files);
+            super::lease::sweep(&inner.files);
         }
         {
             let gate = shared.gate.lock().expect(POISON);

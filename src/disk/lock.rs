@@ -129,6 +129,7 @@ fn open(fs: &dyn FileSystem, layout: &Layout) -> io::Result<LockFile> {
         fs.open(&layout.lock_file(), Access::Create)?
     };
     let meta = file.meta_at_open()?;
+    Ok(LockFile { file, meta })
 }
 
 fn take(

@@ -95,7 +95,7 @@ impl RawFile for RealFile {
 
     #[cfg(unix)]
     fn stat_below(&self, name: &OsStr) -> io::Result<Meta> {
-        platform::stat_in(&self.0, name).map(|found| self.2.known(found))
+        platform::glance_in(&self.0, name).map(|found| self.2.known(found))
     }
 
     #[cfg(not(unix))]
@@ -264,7 +264,7 @@ impl FileSystem for RealFs {
 
     #[cfg(unix)]
     fn glance(&self, path: &Path) -> io::Result<Meta> {
-        platform::glance(path).map(|found| self.known(found))
+        platform::glance_in(rustix::fs::CWD, path.as_os_str()).map(|found| self.known(found))
     }
 
     #[cfg(not(unix))]
@@ -465,16 +465,16 @@ mod platform {
         stat_in(&dir, name)
     }
 
-    /// As `stat`, following symlinks in the parents.
+    /// As `stat_in`.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn glance(path: &Path) -> io::Result<(Meta, Ownership)> {
-        stat_in(CWD, path.as_os_str())
+    pub(super) fn glance_in(dir: impl AsFd, name: &OsStr) -> io::Result<(Meta, Ownership)> {
+        stat_in(dir, name)
     }
 
-    /// As `stat`, following symlinks in the parents, and without times: after a look at a file's
-    /// times Linux gives the next write a finer one, which costs that write half as much again.
+    /// As `stat_in`, without times: after a look at a file's times Linux gives the next write a finer
+    /// one, which costs that write half as much again.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn glance(path: &Path) -> io::Result<(Meta, Ownership)> {
+    pub(super) fn glance_in(dir: impl AsFd, name: &OsStr) -> io::Result<(Meta, Ownership)> {
         use rustix::fs::StatxFlags;
         let wanted = StatxFlags::TYPE
             | StatxFlags::MODE
@@ -483,10 +483,10 @@ mod platform {
             | StatxFlags::GID
             | StatxFlags::INO
             | StatxFlags::SIZE;
-        let found = match rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+        let found = match rustix::fs::statx(&dir, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
             Ok(found) if found.stx_mask & wanted.bits() == wanted.bits() => found,
             // A sandbox that does not know the call, or a file system that does not know it all.
-            _ => return stat_in(CWD, path.as_os_str()),
+            _ => return stat_in(dir, name),
         };
         let kind = rustix::fs::FileType::from_raw_mode(found.stx_mode.into());
         let owner = Ownership {

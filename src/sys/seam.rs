@@ -65,7 +65,8 @@ pub(crate) enum Access {
 /// An open file. Dropping it gives up its lock.
 pub(crate) trait RawFile: Debug + Send + Sync {
     fn meta(&self) -> io::Result<Meta>;
-    /// In an open directory: what [`FileSystem::stat`] would say of a name in it. Unix only.
+    /// In an open directory: what [`FileSystem::stat`] would say of a name in it, without times. Unix
+    /// only.
     fn stat_below(&self, name: &OsStr) -> io::Result<Meta>;
     /// In an open directory: whether a name in it is a directory that is [trusted](super::trust).
     /// Where that cannot be told so, no.
