@@ -203,7 +203,12 @@ fuzz_target!(|case: Case| {
                 if store.put(&key(*n), bytes.clone().into()).is_ok() {
                     put.insert(n % 8, Some(bytes.clone()));
                     if let Ok(Some(found)) = store.get(&key(*n)) {
-                        assert!(found.artifact.as_slice() == bytes, "{n} has other bytes");
+                        let found = found.artifact.as_slice();
+                        let (first, others) = (found.first(), found.len());
+                        assert!(
+                            found == bytes,
+                            "{n}: {others} bytes of {first:?}, not {len} of {fill}, in {case:?}"
+                        );
                     }
                 }
             }

@@ -19,6 +19,7 @@ use crate::sync::Arc;
 use crate::sys::RawFile;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::io;
+use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread panicked under it";
 
@@ -232,6 +233,11 @@ impl Inner {
         let (place, pack) = self.append(envelope, payload, Some(from)).map_err(io)?;
         Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
         let mut locked = self.locked()?;
+        if !pack.is_named(&self.files).map_err(io)? {
+            // Somebody removed the pack that it was appended to: the original must stay.
+            self.release_packs(Duration::ZERO);
+            return Err(io(io::ErrorKind::NotFound.into()));
+        }
         let record = record_len(envelope.kind, envelope.length).unwrap_or(0);
         let written = growth(place.offset(), record);
         locked.index.add(Field::DiskBytes, written).map_err(io)?;
@@ -462,6 +468,37 @@ mod tests {
         assert_eq!(slots.len(), 1);
         assert_ne!(slots[0].1.place, original.slot.place);
         assert_eq!(slots[0].1.last_use, used);
+    }
+
+    #[test]
+    fn an_entry_stays_where_the_pack_that_its_copy_went_to_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, original, first) = moving(&dir);
+        let inner = &store.inner;
+        // The pack is the handle's own, and somebody cleans up.
+        let layout = &inner.files.layout;
+        std::fs::remove_file(layout.pack(first.place.pack())).unwrap();
+        let place = original.slot.place;
+        let copied = inner.copy(
+            &original.envelope,
+            &[1; 100],
+            &original.pack,
+            (place, place),
+        );
+        copied.unwrap_err();
+        assert!(store.get_artifact(&KEY).unwrap().is_some());
+        // The next one goes to a pack that is there.
+        let copied = inner.copy(
+            &original.envelope,
+            &[1; 100],
+            &original.pack,
+            (place, place),
+        );
+        let moved = copied.unwrap().unwrap();
+        inner.retire_originals(&[moved]).unwrap();
+        drop(store);
+        let store = DiskStore::open(dir.path()).unwrap();
+        assert!(store.get_artifact(&KEY).unwrap().is_some());
     }
 
     #[test]

@@ -228,7 +228,10 @@ impl Inner {
         *self.index.write().expect(POISON) = Arc::clone(&index);
         // Whoever put it there may have died before its name was durable.
         self.pending.lock().expect(POISON).names = true;
-        self.drop_gone_packs();
+        // One that was lost and begun anew counts its epochs anew: equal ones tell nothing.
+        self.epoch
+            .store(index.field(Field::Epoch), Ordering::Relaxed);
+        self.look_for_packs();
         index
     }
 
@@ -266,14 +269,18 @@ impl Inner {
     pub(super) fn drop_gone_packs(&self) {
         let epoch = self.index().field(Field::Epoch);
         if self.epoch.swap(epoch, Ordering::Relaxed) != epoch {
-            let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(false);
-            let mut packs = self.packs.write().expect(POISON);
-            packs.retain(|_, pack| is_there(pack));
-            drop(packs);
-            // A clear that was killed leaves claimed packs aside, where nobody finds what is put.
-            let mut pool = self.pool.lock().expect(POISON);
-            pool.retain(|(owned, _)| is_there(&owned.pack));
+            self.look_for_packs();
         }
+    }
+
+    fn look_for_packs(&self) {
+        let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(false);
+        let mut packs = self.packs.write().expect(POISON);
+        packs.retain(|_, pack| is_there(pack));
+        drop(packs);
+        // A clear that was killed leaves claimed packs aside, where nobody finds what is put.
+        let mut pool = self.pool.lock().expect(POISON);
+        pool.retain(|(owned, _)| is_there(&owned.pack));
     }
 
     /// The pack called `number`; `None` if it is gone.
