@@ -316,28 +316,6 @@ fn a_c_compiler_is_run_once_for_the_same_source() {
     assert_ne!(first, third);
 }
 
-#[test]
-fn outputs_that_a_pattern_matches_are_no_inputs() {
-    let place = place();
-    script(&place, "#!/bin/sh\necho run >> log\ncat a.txt > out.txt\n");
-    fs::write(place.path("a.txt"), "a").unwrap();
-    let args = [
-        "exec",
-        "--input",
-        "*.txt",
-        "--output",
-        "out.txt",
-        "--",
-        "./compiler",
-    ];
-    for old in ["one", "two"] {
-        fs::write(place.path("out.txt"), old).unwrap();
-        place.keepwarm(&args).assert().success().stderr("");
-        assert_eq!(fs::read(place.path("out.txt")).unwrap(), b"a");
-    }
-    assert_eq!(runs(&place), 1);
-}
-
 /// Changes every byte past the head of every pack.
 fn damage_all(dir: &std::path::Path) -> usize {
     let mut damaged = 0;
