@@ -6,7 +6,8 @@
 //! others for the same output are looked at: those that are locked are renamed, which tells their
 //! holders; those that are not were left by somebody who was killed, and are removed. Of two runs,
 //! whichever looks last sees the other one. So a run that was alone at its start, and whose file
-//! has its name still, had the output to itself. Names are random and never used again.
+//! has its name still, had the output to itself. Names are random and never used again. A command
+//! inherits the locks: it goes on writing where its `keepwarm` was killed.
 //!
 //! What is written without this cache directory, or with one that is only read, is not seen.
 
@@ -47,6 +48,10 @@ impl Claim {
             claim.files.push(announce(folder, name)?);
         }
         claim.alone = claim.look(folder, &names)?;
+        #[cfg(unix)]
+        for (_, file) in &claim.files {
+            rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
+        }
         Ok(claim)
     }
 

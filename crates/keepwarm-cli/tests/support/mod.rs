@@ -6,6 +6,9 @@
     reason = "each test file uses what it needs, and fails by panicking"
 )]
 
+#[cfg(unix)]
+pub mod running;
+
 use assert_cmd::Command;
 use keepwarm::{Cache, Fingerprint};
 use serde_json::Value;
