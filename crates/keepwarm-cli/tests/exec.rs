@@ -272,50 +272,6 @@ fn explain_names_what_changed() {
     assert!(said("b").contains("input in changed"));
 }
 
-#[test]
-fn a_c_compiler_is_run_once_for_the_same_source() {
-    let place = place();
-    if std::process::Command::new("cc")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        eprintln!("!!! SKIPPED: there is no cc");
-        return;
-    }
-    fs::write(place.path("a.h"), "#define N 3\n").unwrap();
-    fs::write(
-        place.path("a.c"),
-        "#include \"a.h\"\nint n(void) { return N; }\n",
-    )
-    .unwrap();
-    let compile = || {
-        drop(fs::remove_file(place.path("a.o")));
-        let args = [
-            "exec",
-            "--explain",
-            "--input",
-            "*.h",
-            "--output",
-            "a.o",
-            "--",
-        ];
-        let mut all = args.to_vec();
-        all.extend(["cc", "-c", "a.c", "-o", "a.o"]);
-        let done = place.keepwarm(&all).assert().success();
-        let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
-        (fs::read(place.path("a.o")).unwrap(), said)
-    };
-    let (first, _) = compile();
-    let (second, said) = compile();
-    assert!(said.contains("found"), "{said}");
-    assert_eq!(first, second);
-    fs::write(place.path("a.h"), "#define N 4\n").unwrap();
-    let (third, said) = compile();
-    assert!(said.contains("input a.h changed"), "{said}");
-    assert_ne!(first, third);
-}
-
 /// Changes every byte past the head of every pack.
 fn damage_all(dir: &std::path::Path) -> usize {
     let mut damaged = 0;
