@@ -24,6 +24,10 @@ fn place(compiler: &str) -> Place {
     place
 }
 
+/// The same, of a size, where it is told to.
+const LARGE: &str = "echo run >> log; echo says; head -c 300000 /dev/zero > ${1:-out}";
+const FULL: &str = "keepwarm: could not write what the command printed";
+
 const ARGS: [&str; 6] = ["--input", "in", "--output", "out", "--", "./compiler"];
 
 fn compile(place: &Place) -> Output {
@@ -122,7 +126,6 @@ fn a_failure_to_print_is_told_unless_nobody_reads() {
         let code: i32 = place.read("code").trim().parse().unwrap();
         (code, said(&output))
     };
-    const FULL: &str = "keepwarm: could not write what the command printed";
     for runs in 1..3 {
         let (code, said) = to("> /dev/full");
         assert!(code != 0 && said.contains(FULL), "{code} {said}");
@@ -436,8 +439,7 @@ fn a_disk_that_is_full_does_not_fail_the_command_and_gives_no_half_of_an_output_
     if !can_mount() {
         return;
     }
-    const COMPILER: &str = "echo run >> log; echo says; head -c 300000 /dev/zero > ${1:-out}";
-    let place = place(COMPILER);
+    let place = place(LARGE);
     for name in ["cache", "full"] {
         fs::create_dir(place.path(name)).unwrap();
         fs::set_permissions(place.path(name), Permissions::from_mode(0o700)).unwrap();
@@ -456,10 +458,7 @@ fn a_disk_that_is_full_does_not_fail_the_command_and_gives_no_half_of_an_output_
         ("nr_inodes=4", "0", "0"),
     ] {
         let fill = |size: &str| format!("head -c {size} /dev/zero >> cache/fill 2>/dev/null;");
-        place.script(
-            "compiler",
-            &format!("{COMPILER}; {} exit 0", fill(meanwhile)),
-        );
+        place.script("compiler", &format!("{LARGE}; {} exit 0", fill(meanwhile)));
         let line = format!(
             "mount -t tmpfs -o mode=700,{options} tmpfs cache; {} \
              exec \"$0\" -C cache exec --output out -- ./compiler",
@@ -476,7 +475,7 @@ fn a_disk_that_is_full_does_not_fail_the_command_and_gives_no_half_of_an_output_
         assert_eq!(said.lines().count(), 1, "{options}: {said}");
         assert_eq!(fs::metadata(place.path("out")).unwrap().len(), 300_000);
     }
-    place.script("compiler", COMPILER);
+    place.script("compiler", LARGE);
     // Where the output goes: the command is run, and fails by itself.
     let args = "-C cache exec --output full/out -- ./compiler full/out";
     assert!(run(&format!("exec \"$0\" {args}")).status.success());

@@ -215,19 +215,16 @@ fn another_run_of_the_same_is_waited_for_no_longer_than_asked() {
     // It does not wait, and does not keep what the other may have written.
     let hasty = compile_with(&place, &["--wait", "0s"], "a");
     support::running::until("a second run", || place.runs() == 2);
-    let said = go(&place, "a", hasty);
-    assert!(said.contains("another run wrote the same output"), "{said}");
+    let told = go(&place, "a", hasty);
+    assert!(told.contains("another run wrote the same output"), "{told}");
     assert!(go(&place, "a", first).contains("another run wrote the same output"));
     // The first kept nothing, so that it runs after all.
     assert!(waiting.finish().status.success());
     assert_eq!(place.runs(), 3);
-    assert!(
-        !place
-            .exec(&["--wait", "13h", "--no-output", "--", "true"])
-            .status()
-            .unwrap()
-            .success()
-    );
+    let too_long = ["--wait", "13h", "--no-output", "--", "true"];
+    let refused = Running::start(&mut place.exec(&too_long)).finish();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("expected no more than 12h"));
 }
 
 #[test]
@@ -250,4 +247,46 @@ fn who_waits_says_so_if_asked_and_gets_what_the_other_made() {
     assert!(said(&waiting.finish()).contains("keepwarm: found"));
     assert_eq!(place.runs(), 1);
     assert_eq!(place.read("out"), "a\na\n");
+}
+
+#[test]
+fn runs_inside_a_run_are_kept_as_well_as_it_and_one_of_itself_does_not_wait() {
+    let place = place("echo run >> log; \"$1\" -C cache exec --output out -- ./inner $2");
+    place.script("inner", "echo run >> log; echo $1 > out");
+    let keepwarm = assert_cmd::cargo::cargo_bin!("keepwarm").to_str().unwrap();
+    let run = |program: &str, flag: &str| {
+        let args = ["--output", "out", "--", program, keepwarm, flag];
+        let args = if program == "./inner" {
+            [&args[..4], &[flag]].concat()
+        } else {
+            args.to_vec()
+        };
+        let output = Running::start(&mut place.exec(&args)).finish();
+        assert!(output.status.success());
+        assert_eq!(said(&output), "");
+        assert_eq!(place.read("out"), format!("{flag}\n"));
+    };
+    for _ in 0..2 {
+        run("./compiler", "a");
+        assert_eq!(place.runs(), 2);
+    }
+    run("./inner", "a");
+    assert_eq!(place.runs(), 2);
+    assert_eq!(place.claims(), [""; 0]);
+
+    // It asks for itself, once.
+    place.script(
+        "compiler",
+        "echo run >> log
+[ -e second ] || { touch second; \"$1\" -C cache exec --output out -- ./compiler \"$@\"; }
+echo $2 > out",
+    );
+    let args = ["--output", "out", "--", "./compiler", keepwarm, "b"];
+    let output = Running::start(&mut place.exec(&args)).finish();
+    assert!(output.status.success());
+    assert_eq!(
+        said(&output),
+        "keepwarm: not cached: the command runs itself\n"
+    );
+    assert_eq!(place.runs(), 4);
 }

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome, Result};
 use crate::output::{Format, Output};
 use crate::units;
-use crate::wrap::child::{self, Input};
+use crate::wrap::child::{self, Input, Task};
 use crate::wrap::claims::Claim;
 use crate::wrap::nearest;
 use crate::wrap::outputs::{self, NotRestored};
@@ -12,6 +12,7 @@ use crate::wrap::package::{self, Package};
 use crate::wrap::parts::{self, Asked, Part};
 use crate::wrap::tee::{Printed, Unseen};
 use crate::wrap::voice::{self, Voice};
+use crate::wrap::within::Within;
 use clap::Args;
 use keepwarm::{Cache, Fingerprint, Namespace};
 use std::ffi::{OsStr, OsString};
@@ -123,6 +124,7 @@ impl Exec {
                 Input::Nothing
             },
             claims: None,
+            within: Within::from_env(),
             voice: Voice::new(self.explain),
         };
         let cache = match context.cache(self.wait) {
@@ -162,6 +164,7 @@ struct Run<'a> {
     input: Input,
     /// Where to tell which outputs are written, if there is a directory that may be written to.
     claims: Option<PathBuf>,
+    within: Within,
     voice: Voice,
 }
 
@@ -209,8 +212,8 @@ impl Run<'_> {
 
     /// As if there were no cache, but that others are told what is written.
     fn plainly(&self) -> Outcome {
-        let _claim = self.claim();
-        match child::run(self.program, &self.exec.words, &self.input) {
+        let claim = self.claim();
+        match self.task(None, claim.as_ref()).run() {
             Ok(status) => Outcome::Exit(child::exit_code(status)),
             Err(e) => self.cannot_run(&e),
         }
@@ -220,7 +223,17 @@ impl Run<'_> {
     /// nothing is kept.
     fn claim(&self) -> Option<io::Result<Claim>> {
         let claims = self.claims.as_ref();
-        claims.map(|folder| Claim::new(folder, &self.exec.outputs))
+        claims.map(|folder| Claim::new(folder, &self.exec.outputs, &self.within))
+    }
+
+    fn task(&self, key: Option<&Fingerprint>, claim: Option<&io::Result<Claim>>) -> Task<'_> {
+        let claims = claim.iter().flat_map(|claim| claim.iter());
+        Task {
+            program: self.program,
+            words: &self.exec.words,
+            input: &self.input,
+            within: self.within.with(key, claims.flat_map(Claim::names)),
+        }
     }
 
     fn cannot_run(&self, e: &io::Error) -> Outcome {
@@ -246,6 +259,10 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(&self) -> Outcome {
         let (run, paths) = (self.run, &self.run.exec.outputs);
+        if run.within.contains(&self.key.to_string()) {
+            run.voice.warn("not cached: the command runs itself");
+            return run.plainly();
+        }
         let mut ran = None;
         let waiting = run.voice.explain_waiting();
         let found = self.within.get_or_insert_with(&self.key, || {
@@ -291,7 +308,7 @@ impl Job<'_> {
         }
         let claim = run.claim();
         let before = outputs::stamps(&exec.outputs);
-        let ended = match child::listen(run.program, &exec.words, &run.input) {
+        let ended = match run.task(Some(&self.key), claim.as_ref()).listen() {
             Ok(ended) => ended,
             Err(e) => return (run.cannot_run(&e), None),
         };

@@ -1,6 +1,7 @@
 //! The command, run and listened to: what it prints goes on at once, and is kept up to a bound.
 
 use super::tee::{self, Printed, Tee};
+use super::within;
 use crate::interrupt;
 use std::ffi::OsString;
 use std::io::{self, Cursor, IsTerminal as _, Read as _, Write as _};
@@ -74,36 +75,48 @@ pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-fn command(program: &Path, words: &[OsString]) -> Command {
-    let mut command = Command::new(program);
-    #[cfg(unix)]
-    if let Some(name) = words.first() {
-        std::os::unix::process::CommandExt::arg0(&mut command, name);
+/// A command that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Task<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) words: &'a [OsString],
+    pub(crate) input: &'a Input,
+    /// What runs inside it have to know.
+    pub(crate) within: String,
+}
+
+impl Task<'_> {
+    /// Runs it as if there were nothing in between.
+    pub(crate) fn run(&self) -> io::Result<ExitStatus> {
+        let mut child = start(&mut self.command(), self.input)?;
+        Ok(interrupt::wait(&mut child)?.0)
     }
-    command.args(words.iter().skip(1));
-    command
-}
 
-/// Runs a command as if there were nothing in between.
-pub(crate) fn run(program: &Path, words: &[OsString], input: &Input) -> io::Result<ExitStatus> {
-    let mut command = command(program, words);
-    let mut child = start(&mut command, input)?;
-    Ok(interrupt::wait(&mut child)?.0)
-}
+    /// Runs it and listens.
+    pub(crate) fn listen(&self) -> io::Result<Ended> {
+        let mut command = self.command();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = start(&mut command, self.input)?;
+        let stdout = child.stdout.take().map(|from| Tee::new(from, io::stdout()));
+        let stderr = child.stderr.take().map(|from| Tee::new(from, io::stderr()));
+        let (status, interrupted) = interrupt::wait(&mut child)?;
+        Ok(Ended {
+            status,
+            interrupted,
+            printed: tee::finish(stdout, stderr),
+        })
+    }
 
-/// Runs a command and listens.
-pub(crate) fn listen(program: &Path, words: &[OsString], input: &Input) -> io::Result<Ended> {
-    let mut command = command(program, words);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = start(&mut command, input)?;
-    let stdout = child.stdout.take().map(|from| Tee::new(from, io::stdout()));
-    let stderr = child.stderr.take().map(|from| Tee::new(from, io::stderr()));
-    let (status, interrupted) = interrupt::wait(&mut child)?;
-    Ok(Ended {
-        status,
-        interrupted,
-        printed: tee::finish(stdout, stderr),
-    })
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.program);
+        #[cfg(unix)]
+        if let Some(name) = self.words.first() {
+            std::os::unix::process::CommandExt::arg0(&mut command, name);
+        }
+        command.args(self.words.iter().skip(1));
+        command.env(within::VARIABLE, &self.within);
+        command
+    }
 }
 
 fn start(command: &mut Command, input: &Input) -> io::Result<Child> {

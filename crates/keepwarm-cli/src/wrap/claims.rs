@@ -11,6 +11,7 @@
 //!
 //! What is written without this cache directory, or with one that is only read, is not seen.
 
+use super::within::Within;
 use fs4::FileExt;
 use keepwarm::Fingerprint;
 use std::collections::BTreeSet;
@@ -36,8 +37,8 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Says so in `folder`, for these outputs.
-    pub(crate) fn new(folder: &Path, outputs: &[PathBuf]) -> io::Result<Self> {
+    /// Says so in `folder`, for these outputs, to all but those who are around.
+    pub(crate) fn new(folder: &Path, outputs: &[PathBuf], within: &Within) -> io::Result<Self> {
         create(folder)?;
         let names: BTreeSet<String> = outputs.iter().map(|path| name(path)).collect();
         let mut claim = Self {
@@ -47,7 +48,7 @@ impl Claim {
         for name in &names {
             claim.files.push(announce(folder, name)?);
         }
-        claim.alone = claim.look(folder, &names)?;
+        claim.alone = claim.look(folder, &names, within)?;
         #[cfg(unix)]
         for (_, file) in &claim.files {
             rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
@@ -61,8 +62,14 @@ impl Claim {
         self.alone && self.files.iter().all(has_its_name)
     }
 
+    /// The names of its files, for runs inside this one.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        let names = self.files.iter().filter_map(|(path, _)| path.file_name());
+        names.map(|name| name.to_string_lossy().into_owned())
+    }
+
     /// Tells all others, and whether there are none.
-    fn look(&self, folder: &Path, names: &BTreeSet<String>) -> io::Result<bool> {
+    fn look(&self, folder: &Path, names: &BTreeSet<String>, within: &Within) -> io::Result<bool> {
         let mut alone = true;
         for (n, entry) in fs::read_dir(folder)?.enumerate() {
             if n == MOST {
@@ -75,6 +82,9 @@ impl Claim {
             let Some(file) = path.file_name().and_then(|name| name.to_str()) else {
                 continue;
             };
+            if within.contains(file.trim_end_matches(DISTURBED)) {
+                continue;
+            }
             if file.starts_with(NEW) {
                 remove_old(&path);
                 continue;

@@ -6,6 +6,7 @@
 //! | `outputs` | the files that a command writes, read and given back |
 //! | `package` | the bytes of an entry: pure |
 //! | `claims` | who else writes the same outputs |
+//! | `within` | runs inside runs |
 //! | `child` | the command, run and listened to |
 //! | `tee` | what it prints, passed on and kept |
 //! | `nearest` | what changed since the last run |
@@ -19,3 +20,4 @@ pub(crate) mod package;
 pub(crate) mod parts;
 pub(crate) mod tee;
 pub(crate) mod voice;
+pub(crate) mod within;

@@ -36,13 +36,11 @@ impl Running {
         let id = child.id();
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::spawn(move || send.send(child.wait_with_output()));
-        match receive.recv_timeout(PATIENCE) {
-            Ok(output) => output.unwrap(),
-            Err(_) => {
-                signal(id, "KILL");
-                panic!("it hangs");
-            }
-        }
+        let output = receive.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            signal(id, "KILL");
+            panic!("it hangs");
+        });
+        output.unwrap()
     }
 }
 
