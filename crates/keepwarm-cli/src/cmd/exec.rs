@@ -136,23 +136,12 @@ impl Exec {
             }
         };
         let outcome = run.with(&cache, context.settings().max_size.min(MOST));
-        let unkept = close(cache);
-        if let Some(why) = unkept {
-            run.voice.warn(&format!("not cached: {why}"));
+        if let Err(e) = cache.close() {
+            let why = Failure::from(e);
+            run.voice.warn(&format!("not cached: {}", why.what()));
         }
         Ok(outcome)
     }
-}
-
-/// Why not all is kept that was given to the cache.
-fn close(cache: Cache) -> Option<String> {
-    let flushed = cache.flush();
-    let disk = cache.stats().disk;
-    if let Err(e) = flushed.and_then(|()| cache.close()) {
-        return Some(Failure::from(e).what().to_owned());
-    }
-    let is_refused = disk.is_some_and(|disk| disk.rejected_puts > 0);
-    is_refused.then(|| "it does not fit into KEEPWARM_MAX_SIZE".to_owned())
 }
 
 /// A command, with the cache or without.
