@@ -10,6 +10,8 @@ use std::path::{Component, Path, PathBuf};
 
 /// How much of a file is read at a time, in bytes.
 const CHUNK: u64 = 1 << 20;
+/// The kind of parts whose names are places in the command line.
+pub(super) const ARGUMENT: &str = "argument";
 
 /// What was asked for.
 #[derive(Debug)]
@@ -111,7 +113,7 @@ pub(crate) fn gather(asked: &Asked<'_>) -> Result<Vec<Part>, String> {
     let mut parts = vec![read("program", asked.program)?];
     for (i, word) in asked.words.iter().enumerate() {
         let digest = of_bytes(word.as_encoded_bytes());
-        parts.push(part("argument", i.to_string(), digest));
+        parts.push(part(ARGUMENT, i.to_string(), digest));
     }
     for path in files(asked)? {
         parts.push(read("input", &path)?);
