@@ -1,17 +1,18 @@
 //! What a command prints: passed on as it comes, and kept up to a bound.
 //!
-//! What the command left running may hold its streams for ever. So after its end they are read as
-//! long as something comes, and not for ever. A reader of ours that is slow is waited for as the
-//! command would wait for it.
+//! What the command left running may hold its streams for ever. So after its end everything that it
+//! printed itself, which is in the pipe, is passed on at whatever pace our reader takes it; and then,
+//! what comes without a pause, and not for ever. (On Unix; elsewhere, until the streams are closed.)
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// How much of what a command prints is kept, of either stream, in bytes.
+/// How much of what a command prints is kept, of either stream, in bytes; and how much is passed on
+/// after its end.
 const MOST: usize = 16 << 20;
 /// After the end of the command: how long nothing may come, and how long anything may.
 const QUIET: Duration = Duration::from_secs(1);
@@ -50,71 +51,58 @@ impl fmt::Display for Unseen {
 /// A stream that is passed on by a thread of its own.
 #[derive(Debug)]
 pub(crate) struct Tee {
-    /// Changes with every piece; odd while one is being written.
-    pieces: Arc<AtomicU64>,
+    /// Whether the command has ended.
+    ended: Arc<AtomicBool>,
     end: Receiver<Stream>,
 }
 
 impl Tee {
     pub(crate) fn new(
-        mut from: impl Read + Send + 'static,
+        from: impl Pipe + Send + 'static,
         mut to: impl Write + Send + 'static,
     ) -> Self {
         let (send, end) = channel();
-        let pieces = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&pieces);
+        let ended = Arc::new(AtomicBool::new(false));
+        let mut source = Source {
+            from,
+            ended: Arc::clone(&ended),
+            after: After::default(),
+        };
         std::thread::spawn(move || {
             // Who left does not want it.
-            drop(send.send(pass(&mut from, &mut to, &counted)));
+            drop(send.send(pass(&mut source, &mut to)));
         });
-        Self { pieces, end }
+        Self { ended, end }
     }
 
-    /// What came, once the command has ended.
-    fn finish(self, until: Instant) -> Stream {
-        let mut seen = self.pieces.load(Ordering::Relaxed);
-        loop {
-            match self.end.recv_timeout(QUIET) {
-                Ok(stream) => return stream,
-                Err(RecvTimeoutError::Disconnected) => return Err(Unseen::LeftOpen),
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            let now = self.pieces.load(Ordering::Relaxed);
-            let is_being_written = now % 2 == 1;
-            if !is_being_written && (now == seen || Instant::now() >= until) {
-                return Err(Unseen::LeftOpen);
-            }
-            seen = now;
-        }
+    /// What came. It waits for our reader, as the command would.
+    fn finish(self) -> Stream {
+        self.end.recv().unwrap_or(Err(Unseen::LeftOpen))
     }
 }
 
 /// What the command printed, once it has ended.
 pub(crate) fn finish(stdout: Option<Tee>, stderr: Option<Tee>) -> Printed {
-    let until = Instant::now() + LONGEST;
-    let finish = |tee: Option<Tee>| tee.map_or(Err(Unseen::LeftOpen), |tee| tee.finish(until));
+    for tee in [&stdout, &stderr].into_iter().flatten() {
+        tee.ended.store(true, Ordering::Release);
+    }
+    let finish = |tee: Option<Tee>| tee.map_or(Err(Unseen::LeftOpen), Tee::finish);
     // Both, whatever the first is like.
     let (stdout, stderr) = (finish(stdout), finish(stderr));
     Ok((stdout?, stderr?))
 }
 
-/// Passes on all that comes.
-fn pass(from: &mut impl Read, to: &mut impl Write, pieces: &AtomicU64) -> Stream {
+/// Passes on all that comes. If nobody reads, the command shall see that: its pipe is closed soon.
+fn pass(source: &mut Source<impl Pipe>, to: &mut impl Write) -> Stream {
     let mut kept = Some(Vec::new());
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let read = match from.read(&mut buffer) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            read => read.map_err(Unseen::Unread)?,
-        };
+        let read = source.read(&mut buffer)?;
         let bytes = buffer.get(..read).unwrap_or_default();
         if bytes.is_empty() {
             return kept.ok_or(Unseen::TooMuch);
         }
-        pieces.fetch_add(1, Ordering::Relaxed);
-        // If nobody reads, the command shall see that: its pipe is closed on return.
         let written = to.write_all(bytes).and_then(|()| to.flush());
-        pieces.fetch_add(1, Ordering::Relaxed);
         written.map_err(Unseen::Unwritten)?;
         if let Some(all) = &mut kept {
             all.extend_from_slice(bytes);
@@ -124,3 +112,90 @@ fn pass(from: &mut impl Read, to: &mut impl Write, pieces: &AtomicU64) -> Stream
         }
     }
 }
+
+/// The end of a pipe that is read.
+struct Source<F> {
+    from: F,
+    ended: Arc<AtomicBool>,
+    after: After,
+}
+
+/// What came after the end of the command.
+#[derive(Default)]
+struct After {
+    bytes: usize,
+    /// Since when the pipe has nothing more of the command itself.
+    drained: Option<Instant>,
+}
+
+impl<F: Pipe> Source<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Unseen> {
+        loop {
+            let ended = self.await_some()?;
+            match self.from.read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Unseen::Unread(e)),
+                Ok(read) => {
+                    if ended {
+                        self.after.bytes = self.after.bytes.saturating_add(read);
+                    }
+                    return Ok(read);
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to read, or the end; and whether the command has ended.
+    fn await_some(&mut self) -> Result<bool, Unseen> {
+        loop {
+            let ended = self.ended.load(Ordering::Acquire);
+            let after = &mut self.after;
+            let is_too_long = after.drained.is_some_and(|at| at.elapsed() > LONGEST);
+            if is_too_long || after.bytes > MOST {
+                return Err(Unseen::LeftOpen);
+            }
+            // What the command itself printed is there at its end.
+            let is_draining = ended && after.drained.is_none();
+            let patience = if is_draining { Duration::ZERO } else { QUIET };
+            if self.from.has_some(patience).map_err(Unseen::Unread)? {
+                return Ok(ended);
+            }
+            if is_draining {
+                after.drained = Some(Instant::now());
+            } else if ended {
+                return Err(Unseen::LeftOpen);
+            }
+        }
+    }
+}
+
+/// A pipe that can be asked whether there is something to read.
+#[cfg(unix)]
+pub(crate) trait Pipe: Read + std::os::fd::AsFd + Sized {
+    /// Whether a read would not wait: waits for that, but not for long.
+    fn has_some(&self, patience: Duration) -> io::Result<bool> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+        loop {
+            match poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&patience)) {
+                // A signal, which another thread sees to.
+                Err(rustix::io::Errno::INTR) => {}
+                ready => return Ok(ready? > 0),
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl<F: Read + std::os::fd::AsFd> Pipe for F {}
+
+/// A pipe that cannot be asked, only read.
+#[cfg(not(unix))]
+pub(crate) trait Pipe: Read {
+    fn has_some(&self, _patience: Duration) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+#[cfg(not(unix))]
+impl<F: Read> Pipe for F {}
