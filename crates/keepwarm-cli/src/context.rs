@@ -6,11 +6,13 @@ use crate::output;
 use crate::settings::{Mode, Settings};
 use keepwarm::{Cache, DiskStore, DiskStoreBuilder, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What a sub-command works on.
 #[derive(Debug)]
 pub(crate) struct Context {
-    directory: PathBuf,
+    /// `None` if nothing says where it is.
+    directory: Option<PathBuf>,
     settings: Settings,
 }
 
@@ -19,19 +21,18 @@ impl Context {
     pub(crate) fn new(cli: &Cli) -> Result<Self> {
         let settings = Settings::from_env()?;
         let given = cli.global.directory.clone();
-        let directory = given.or_else(keepwarm::default_path).ok_or_else(|| {
-            Failure::usage("nothing says where the cache is")
-                .advise("Give its directory with -C DIR, or set KEEPWARM_DIR.")
-        })?;
         Ok(Self {
-            directory,
+            directory: given.or_else(keepwarm::default_path),
             settings,
         })
     }
 
     /// The cache directory, as it was given; it need not be there.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    pub(crate) fn directory(&self) -> Result<&Path> {
+        self.directory.as_deref().ok_or_else(|| {
+            Failure::usage("nothing says where the cache is")
+                .advise("Give its directory with -C DIR, or set KEEPWARM_DIR.")
+        })
     }
 
     /// What the environment says.
@@ -51,14 +52,14 @@ impl Context {
 
     /// The directory for looking: nothing in it is changed, and it has to be there.
     pub(crate) fn look(&self) -> Result<DiskStore> {
-        let opened = self.builder().read_only(true).open(&self.directory);
+        let opened = self.builder().read_only(true).open(self.directory()?);
         opened.map_err(|e| self.explain(e))
     }
 
     /// The directory for changing what is in it; it has to be there. Refused in read-only mode.
     pub(crate) fn change(&self) -> Result<DiskStore> {
         self.refuse_read_only()?;
-        let opened = self.builder().must_exist(true).open(&self.directory);
+        let opened = self.builder().must_exist(true).open(self.directory()?);
         opened.map_err(|e| self.explain(e))
     }
 
@@ -66,7 +67,7 @@ impl Context {
     /// read-only mode.
     pub(crate) fn create(&self) -> Result<DiskStore> {
         self.refuse_read_only()?;
-        let opened = self.builder().open(&self.directory);
+        let opened = self.builder().open(self.directory()?);
         opened.map_err(|e| self.explain(e))
     }
 
@@ -76,7 +77,8 @@ impl Context {
         if self.settings.mode == Mode::ReadOnly {
             return self.look();
         }
-        match self.builder().must_exist(true).open(&self.directory) {
+        let directory = self.directory()?;
+        match self.builder().must_exist(true).open(directory) {
             Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Untrusted) => {
                 self.look()
             }
@@ -85,18 +87,24 @@ impl Context {
     }
 
     /// The cache as a program uses it: made where it is missing, only read where this user or the
-    /// mode allows no more; `None` where it is switched off.
-    pub(crate) fn cache(&self) -> Result<Option<Cache>> {
+    /// mode allows no more; `None` where it is switched off. Another process that builds what is
+    /// wanted is waited for no longer than `wait`.
+    pub(crate) fn cache(&self, wait: Duration) -> Result<Option<Cache>> {
+        if self.settings.mode == Mode::Off {
+            return Ok(None);
+        }
+        let directory = self.directory()?;
         let builder = || {
             Cache::builder()
                 .disk_budget(self.settings.max_size)
                 .sharing(self.settings.sharing)
+                // Half of it is for other processes.
+                .build_wait(wait.saturating_mul(2))
         };
-        let look = || builder().read_only(true).open(&self.directory);
+        let look = || builder().read_only(true).open(directory);
         let opened = match self.settings.mode {
-            Mode::Off => return Ok(None),
-            Mode::ReadOnly => look(),
-            Mode::ReadWrite => match builder().open(&self.directory) {
+            Mode::Off | Mode::ReadOnly => look(),
+            Mode::ReadWrite => match builder().open(directory) {
                 Err(e) if e.kind() == ErrorKind::PermissionDenied => look(),
                 opened => opened,
             },
@@ -114,7 +122,7 @@ impl Context {
         if self.settings.mode != Mode::ReadOnly {
             return Ok(());
         }
-        let path = self.directory.display();
+        let path = self.directory()?.display();
         let what = format!("the cache directory {path} is not changed: KEEPWARM_MODE=read-only");
         Err(Failure::failed(what).advise("Unset KEEPWARM_MODE to change it."))
     }
@@ -123,7 +131,8 @@ impl Context {
         if !is_missing(&e) {
             return e.into();
         }
-        let what = format!("there is no cache in {}", self.directory.display());
+        let path = self.directory.as_deref().unwrap_or(Path::new(""));
+        let what = format!("there is no cache in {}", path.display());
         Failure::failed(what)
             .advise("Give its directory with -C DIR or KEEPWARM_DIR. It is made by the first put.")
     }

@@ -1,5 +1,6 @@
 //! What went wrong, what to do about it, and which exit code says so.
 
+use crate::units;
 use anstyle::{AnsiColor, Style};
 use keepwarm::ErrorKind;
 use std::error::Error as _;
@@ -107,7 +108,9 @@ impl Failure {
             Self::Usage(message) => (message, 2),
         };
         let error = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
-        let mut text = format!("{error}error{error:#}: {}\n", message.what);
+        // Paths and names in it may hold anything.
+        let what = units::printable(&message.what);
+        let mut text = format!("{error}error{error:#}: {what}\n");
         if let Some(advice) = message.advice {
             text = format!("{text}  {advice}\n");
         }

@@ -1,5 +1,6 @@
 //! Ctrl-C, and the signals that end a process: what was begun aside is removed, then it ends. While
-//! another program runs for this one, that one gets the signal and decides.
+//! another program runs for this one, that one gets the signal and decides. A signal that is ignored
+//! when the process starts (`nohup`, `command &` of a script) stays ignored, for that program too.
 //!
 //! The cache itself needs no care: it survives `kill -9` at any moment.
 
@@ -34,30 +35,51 @@ fn state() -> MutexGuard<'static, State> {
 #[cfg(unix)]
 pub(crate) fn install() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
-    else {
+    use signal_hook::iterator::SignalsInfo;
+    use signal_hook::iterator::exfiltrator::WithOrigin;
+    use signal_hook::low_level::siginfo::Cause;
+    let ignored = ignored();
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
+        .into_iter()
+        .filter(|signal| ignored >> (signal - 1) & 1 == 0);
+    let Ok(mut signals) = SignalsInfo::<WithOrigin>::new(wanted) else {
         return;
     };
-    let watch = move || signals.forever().for_each(on_signal);
+    let watch = move || {
+        for origin in signals.forever() {
+            on_signal(origin.signal, matches!(origin.cause, Cause::Sent(_)));
+        }
+    };
     let started = std::thread::Builder::new()
         .name("signals".into())
         .spawn(watch);
     drop(started);
 }
 
+/// The signals that are ignored, a bit each. Only Linux tells without a call that is `unsafe`;
+/// elsewhere there seem to be none.
+#[cfg(unix)]
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let digits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    mask.unwrap_or(0)
+}
+
 /// Takes Ctrl-C.
 #[cfg(not(unix))]
 pub(crate) fn install() {
     // The number that shells know Ctrl-C by.
-    drop(ctrlc::set_handler(|| on_signal(2)));
+    drop(ctrlc::set_handler(|| on_signal(2, false)));
 }
 
-fn on_signal(signal: i32) {
+/// `sent` if a process sent it, and no key of a terminal.
+fn on_signal(signal: i32, sent: bool) {
     // Held to the end: what is finished meanwhile is not there any more under this name.
     let mut state = state();
     if let Some(child) = state.child {
         state.interrupted = true;
-        pass_on(child, signal);
+        pass_on(child, signal, sent);
         return;
     }
     for file in &state.unfinished {
@@ -71,10 +93,10 @@ fn on_signal(signal: i32) {
 /// Gives a signal to the program that runs. What a terminal sent, it has got already: a second
 /// Ctrl-C means more than one to some programs.
 #[cfg(unix)]
-fn pass_on(child: u32, signal: i32) {
+fn pass_on(child: u32, signal: i32, sent: bool) {
     use rustix::process::{Pid, Signal, kill_process};
     let by_key = [Signal::INT.as_raw(), Signal::QUIT.as_raw()].contains(&signal);
-    if by_key && is_in_foreground() {
+    if by_key && !sent && is_in_foreground() {
         return;
     }
     let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
@@ -86,7 +108,7 @@ fn pass_on(child: u32, signal: i32) {
 
 /// Every process of a console gets its Ctrl-C.
 #[cfg(not(unix))]
-fn pass_on(_child: u32, _signal: i32) {}
+fn pass_on(_child: u32, _signal: i32, _sent: bool) {}
 
 /// Whether keys of a terminal send their signals to this process and its children.
 #[cfg(unix)]

@@ -106,11 +106,13 @@ pub(crate) fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at.clamp(SystemTime::UNIX_EPOCH, latest)).to_string()
 }
 
-/// A name that others chose, safe to print on a terminal, in one line.
+/// A name that others chose, safe to print on a terminal, in one line: nothing in it moves the
+/// cursor, or turns the direction of what follows.
 pub(crate) fn printable(name: &str) -> String {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut text = String::new();
     for c in name.chars() {
-        if c.is_control() {
+        if c.is_control() || turns(c) {
             text.extend(c.escape_default());
         } else {
             text.push(c);
@@ -213,5 +215,6 @@ mod tests {
         assert_eq!(age(now - Duration::from_secs(7_200), now), "2h");
         assert_eq!(timestamp(now), "1970-01-12T13:46:40Z");
         assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(printable("é\u{202e}b"), "é\\u{202e}b");
     }
 }

@@ -2,20 +2,30 @@
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, Result};
-use crate::output::{Format, Output, note};
-use crate::wrap::child::{self, Input};
+use crate::output::{Format, Output};
+use crate::units;
+use crate::wrap::child::{self, Input, Task};
+use crate::wrap::claims::Claim;
 use crate::wrap::nearest;
 use crate::wrap::outputs::{self, NotRestored};
 use crate::wrap::package::{self, Package};
 use crate::wrap::parts::{self, Asked, Part};
+use crate::wrap::tee::{Printed, Unseen};
+use crate::wrap::voice::{self, Voice};
+use crate::wrap::within::Within;
 use clap::Args;
 use keepwarm::{Cache, Fingerprint, Namespace};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// How much of standard input, and of all outputs, is kept, in bytes.
+/// How much of all that a command writes is kept, in bytes.
 const MOST: u64 = 1 << 30;
+/// How long another run may be waited for: what a cache can be told.
+const LONGEST_WAIT: Duration = Duration::from_secs(12 * 3_600);
+/// The folder in the cache directory where runs tell one another what they write.
+const CLAIMS: &str = "exec";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,14 +37,14 @@ Examples:
 ///
 /// It is run unless it ran before with the same program, arguments, inputs and variables; then the
 /// outputs are written as it wrote them, and what it printed is printed. Only what succeeded is
-/// kept. Files that are arguments are inputs, unless they are outputs. A fault of the cache never
-/// fails the command.
+/// kept. Files that are arguments are inputs, unless they are outputs. Its standard input is empty,
+/// unless --stdin is given. A fault of the cache never fails the command.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "one a flag")]
 pub(crate) struct Exec {
     /// Files that the command reads; `*`, `?`, `[...]` and `**` stand for names
-    #[arg(long = "input", value_name = "GLOB", num_args = 1..)]
+    #[arg(long = "input", value_name = "GLOB", num_args = 1.., value_parser = parts::parse_pattern)]
     inputs: Vec<String>,
 
     /// Files that the command writes, from the inputs alone
@@ -49,7 +59,7 @@ pub(crate) struct Exec {
     #[arg(long = "env", value_name = "NAME", num_args = 1..)]
     variables: Vec<OsString>,
 
-    /// The command depends on what it reads from standard input
+    /// The command reads standard input and depends on it; it is read to its end first
     #[arg(long)]
     stdin: bool,
 
@@ -61,6 +71,10 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "NAME", default_value = "exec")]
     namespace: String,
 
+    /// How long to wait for another run of the same before running it as well, up to 12h
+    #[arg(long, value_name = "TIME", default_value = "2h", value_parser = parse_wait)]
+    wait: Duration,
+
     /// Say on standard error whether the command was run, and why
     #[arg(long)]
     explain: bool,
@@ -70,14 +84,13 @@ pub(crate) struct Exec {
     words: Vec<OsString>,
 }
 
-/// A run that is ready, with its key.
-struct Job<'a> {
-    exec: &'a Exec,
-    asked: Asked<'a>,
-    parts: Vec<Part>,
-    key: Fingerprint,
-    within: Namespace,
-    limit: u64,
+/// For clap.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wait = units::parse_age(text)?;
+    if wait > LONGEST_WAIT {
+        return Err("expected no more than 12h".to_owned());
+    }
+    Ok(wait)
 }
 
 impl Exec {
@@ -85,107 +98,180 @@ impl Exec {
         if out.format() != Format::Text {
             return Err(Failure::usage("`exec` prints what the command prints"));
         }
+        if let Some((pattern, output)) = parts::overlap(&self.inputs, &self.outputs) {
+            let output = output.display();
+            let what = format!("--input {pattern} matches the output {output}");
+            return Err(Failure::usage(what).advise(
+                "Use a pattern that matches only what the command reads, or write the output elsewhere.",
+            ));
+        }
         let name = self.words.first().map_or(OsStr::new(""), |name| name);
         let program = match parts::find_program(name) {
             Ok(program) => program,
-            Err(code) => {
-                let why = if code == 126 {
-                    "cannot be run"
-                } else {
-                    "was not found"
-                };
-                note(&format!(
-                    "keepwarm: the command {} {why}",
-                    name.to_string_lossy()
-                ));
+            Err((code, why)) => {
+                voice::say(&format!("the command {} {why}", name.to_string_lossy()));
                 return Ok(Outcome::Exit(code));
             }
         };
-        let cache = match context.cache() {
+        let mut run = Run {
+            exec: self,
+            program: &program,
+            umask: outputs::umask(),
+            // Not read where it makes no key.
+            input: if self.stdin {
+                Input::Inherited
+            } else {
+                Input::Nothing
+            },
+            claims: None,
+            within: Within::from_env(),
+            voice: Voice::new(self.explain),
+        };
+        let cache = match context.cache(self.wait) {
             Ok(Some(cache)) => cache,
-            Ok(None) => return Ok(self.plainly(&program, None)),
+            Ok(None) => return Ok(run.plainly()),
             Err(failure) => {
-                note(&format!("keepwarm: not cached: {}", failure.what()));
-                return Ok(self.plainly(&program, None));
+                run.voice.warn(&format!("not cached: {}", failure.what()));
+                return Ok(run.plainly());
             }
         };
-        let outcome = self.with(&cache, context.settings().max_size.min(MOST), &program);
+        let outcome = run.with(&cache, context.settings().max_size.min(MOST));
         if let Err(e) = cache.close() {
-            note(&format!(
-                "keepwarm: not cached: {}",
-                Failure::from(e).what()
-            ));
+            let why = Failure::from(e);
+            run.voice.warn(&format!("not cached: {}", why.what()));
         }
         Ok(outcome)
     }
+}
 
-    fn with(&self, cache: &Cache, limit: u64, program: &Path) -> Outcome {
-        let stdin = self.stdin.then(|| read_stdin(limit));
-        let given = match stdin.transpose() {
-            Ok(given) => given,
-            Err(given) => {
-                note("keepwarm: not cached: standard input could not be read whole");
-                return self.plainly(program, Some(given));
+/// A command, with the cache or without.
+#[derive(Debug)]
+struct Run<'a> {
+    exec: &'a Exec,
+    program: &'a Path,
+    umask: u32,
+    input: Input,
+    /// Where to tell which outputs are written, if there is a directory that may be written to.
+    claims: Option<PathBuf>,
+    within: Within,
+    voice: Voice,
+}
+
+impl Run<'_> {
+    fn with(&mut self, cache: &Cache, limit: u64) -> Outcome {
+        let exec = self.exec;
+        if exec.stdin {
+            self.input = Input::read();
+        }
+        let disk = cache.disk().filter(|disk| !disk.is_read_only());
+        self.claims = disk.map(|disk| disk.path().join(CLAIMS));
+        let stdin = match self.input.whole() {
+            Ok(stdin) => stdin,
+            Err(why) => {
+                self.voice.warn(&format!("not cached: {why}"));
+                return self.plainly();
             }
         };
         let asked = Asked {
-            program,
-            words: &self.words,
-            inputs: &self.inputs,
-            outputs: &self.outputs,
-            variables: &self.variables,
-            stdin: given.as_deref(),
-            folder: self.cwd,
+            program: self.program,
+            words: &exec.words,
+            inputs: &exec.inputs,
+            outputs: &exec.outputs,
+            variables: &exec.variables,
+            stdin,
+            folder: exec.cwd,
+            umask: self.umask,
         };
-        let parts = match parts::gather(&asked) {
-            Ok(parts) => parts,
-            Err(why) => {
-                note(&format!("keepwarm: not cached: {why}"));
-                return self.plainly(program, given.clone());
+        match parts::gather(&asked) {
+            Ok(parts) => Job {
+                run: self,
+                key: parts::key(&parts),
+                asked,
+                parts,
+                within: cache.namespace(&exec.namespace),
+                limit,
             }
-        };
-        let (key, within) = (parts::key(&parts), cache.namespace(&self.namespace));
-        let exec = self;
-        Job {
-            exec,
-            asked,
-            parts,
-            key,
-            within,
-            limit,
+            .run(),
+            Err(why) => {
+                self.voice.warn(&format!("not cached: {why}"));
+                self.plainly()
+            }
         }
-        .run()
     }
 
-    /// As if there were no cache.
-    fn plainly(&self, program: &Path, given: Option<Vec<u8>>) -> Outcome {
-        match child::run(program, &self.words, input(given)) {
+    /// As if there were no cache, but that others are told what is written.
+    fn plainly(&self) -> Outcome {
+        let claim = self.claim();
+        match self.task(None, claim.as_ref()).run() {
             Ok(status) => Outcome::Exit(child::exit_code(status)),
-            Err(e) => cannot_run(program, &e),
+            Err(e) => self.cannot_run(&e),
         }
     }
+
+    /// Tells others that the outputs are being written; `None` where nobody can be told, and
+    /// nothing is kept.
+    fn claim(&self) -> Option<io::Result<Claim>> {
+        let claims = self.claims.as_ref();
+        claims.map(|folder| Claim::new(folder, &self.exec.outputs, &self.within))
+    }
+
+    fn task(&self, key: Option<&Fingerprint>, claim: Option<&io::Result<Claim>>) -> Task<'_> {
+        let claims = claim.iter().flat_map(|claim| claim.iter());
+        Task {
+            program: self.program,
+            words: &self.exec.words,
+            input: &self.input,
+            within: self.within.with(key, claims.flat_map(Claim::names)),
+        }
+    }
+
+    fn cannot_run(&self, e: &io::Error) -> Outcome {
+        voice::say(&format!("could not run {}: {e}", self.program.display()));
+        Outcome::Exit(126)
+    }
+
+    fn name(&self) -> &OsStr {
+        self.program.file_name().unwrap_or_default()
+    }
+}
+
+/// A run that has a key.
+struct Job<'a> {
+    run: &'a Run<'a>,
+    asked: Asked<'a>,
+    parts: Vec<Part>,
+    key: Fingerprint,
+    within: Namespace,
+    limit: u64,
 }
 
 impl Job<'_> {
     fn run(&self) -> Outcome {
+        let (run, paths) = (self.run, &self.run.exec.outputs);
+        if run.within.contains(&self.key.to_string()) {
+            run.voice.warn("not cached: the command runs itself");
+            return run.plainly();
+        }
         let mut ran = None;
+        let waiting = run.voice.explain_waiting();
         let found = self.within.get_or_insert_with(&self.key, || {
+            drop(waiting);
             let (outcome, bytes) = self.build();
             ran = Some(outcome);
             bytes.ok_or(())
         });
         if let Some(outcome) = ran {
             if found.is_ok() {
-                nearest::remember(&self.within, self.name(), &self.exec.outputs, &self.parts);
+                nearest::remember(&self.within, run.name(), paths, &self.parts);
             }
             return outcome;
         }
-        let why = match found
-            .as_ref()
-            .map(|bytes| outputs::restore(bytes, &self.exec.outputs))
-        {
+        let claim = run.claim();
+        let given = found.as_ref().map(|bytes| outputs::restore(bytes, paths));
+        drop(claim);
+        let why = match given {
             Ok(Ok((stdout, stderr))) => {
-                self.explain(&["found".into()]);
+                run.voice.explain("found");
                 return print(stdout, stderr);
             }
             Ok(Err(NotRestored::Unwritten(path, e))) => format!("{}: {e}", path.display()),
@@ -195,100 +281,90 @@ impl Job<'_> {
                 "the entry is not one of this command".into()
             }
         };
-        note(&format!("keepwarm: could not give the outputs back: {why}"));
-        let given = self.asked.stdin.map(<[u8]>::to_vec);
-        self.exec.plainly(self.asked.program, given)
-    }
-
-    fn name(&self) -> &OsStr {
-        self.asked.program.file_name().unwrap_or_default()
-    }
-
-    fn explain(&self, lines: &[String]) {
-        for line in lines.iter().filter(|_| self.exec.explain) {
-            note(&format!("keepwarm: {line}"));
-        }
+        let what = format!("could not give the outputs back: {why}");
+        run.voice.warn(&what);
+        run.plainly()
     }
 
     /// Runs the command; what is to be kept of it, if it is.
     fn build(&self) -> (Outcome, Option<Vec<u8>>) {
-        if self.exec.explain {
-            let outputs = &self.exec.outputs;
-            self.explain(&nearest::explain(
-                &self.within,
-                self.name(),
-                outputs,
-                &self.parts,
-            ));
+        let (run, exec) = (self.run, self.run.exec);
+        if exec.explain {
+            let lines = nearest::explain(&self.within, run.name(), &exec.outputs, &self.parts);
+            for line in lines {
+                run.voice.explain(&line);
+            }
         }
-        let before = outputs::stamps(&self.exec.outputs);
-        let given = input(self.asked.stdin.map(<[u8]>::to_vec));
-        let ended = match child::listen(self.asked.program, &self.exec.words, given) {
+        let claim = run.claim();
+        let before = outputs::stamps(&exec.outputs);
+        let ended = match run.task(Some(&self.key), claim.as_ref()).listen() {
             Ok(ended) => ended,
-            Err(e) => return (cannot_run(self.asked.program, &e), None),
+            Err(e) => return (run.cannot_run(&e), None),
         };
-        let outcome = Outcome::Exit(child::exit_code(ended.status));
-        if !ended.status.success() || ended.interrupted {
-            return (outcome, None);
+        let mut code = child::exit_code(ended.status);
+        let unwritten = unwritten(&ended.printed);
+        if let Some(e) = unwritten {
+            voice::say(&format!("could not write what the command printed: {e}"));
+            code = code.max(1);
         }
+        let outcome = Outcome::Exit(code);
+        // Where it was written before is not where it is; who is not told keeps nothing.
+        let Some(claim) = claim.filter(|_| code == 0 && !ended.interrupted) else {
+            return (outcome, None);
+        };
         let kept = self.package(ended.printed, &before);
+        let kept = kept.and_then(|bytes| match claim {
+            Ok(claim) if claim.is_undisturbed() => Ok(bytes),
+            Ok(_) => Err("another run wrote the same output meanwhile".into()),
+            Err(e) => Err(format!("could not tell others what is written: {e}")),
+        });
         if let Err(why) = &kept {
-            note(&format!("keepwarm: not cached: {why}"));
+            run.voice.warn(&format!("not cached: {why}"));
         }
         (outcome, kept.ok())
     }
 
     fn package(
         &self,
-        printed: Option<(Vec<u8>, Vec<u8>)>,
+        printed: Printed,
         before: &[Option<outputs::Stamp>],
     ) -> Result<Vec<u8>, String> {
-        let (stdout, stderr) = printed.ok_or("what the command printed was not seen whole")?;
-        let outputs = outputs::read(&self.exec.outputs, before, self.limit)?;
+        let (stdout, stderr) = printed.map_err(|why| why.to_string())?;
+        let outputs = outputs::read(&self.run.exec.outputs, before, self.limit)?;
         // What was hashed is what the command read only if it is the same still.
         if parts::gather(&self.asked)? != self.parts {
             return Err("an input changed while the command ran".into());
         }
-        Ok(package::encode(&Package {
+        let bytes = package::encode(&Package {
             stdout,
             stderr,
             outputs,
-        }))
+        });
+        if bytes.len() as u64 > self.limit {
+            return Err(outputs::too_large("what it wrote", self.limit));
+        }
+        Ok(bytes)
     }
 }
 
-fn input(given: Option<Vec<u8>>) -> Input {
-    given.map_or(Input::Inherited, Input::Read)
-}
-
-fn cannot_run(program: &Path, e: &io::Error) -> Outcome {
-    note(&format!(
-        "keepwarm: could not run {}: {e}",
-        program.display()
-    ));
-    Outcome::Exit(126)
-}
-
-/// All of standard input; or what was read of it.
-fn read_stdin(limit: u64) -> Result<Vec<u8>, Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = limit.saturating_add(1);
-    let done = io::stdin().lock().take(most).read_to_end(&mut bytes);
-    if done.is_ok() && bytes.len() as u64 <= limit {
-        Ok(bytes)
-    } else {
-        Err(bytes)
+/// Why what the command printed was not passed on, if that is a fault.
+fn unwritten(printed: &Printed) -> Option<&io::Error> {
+    match printed {
+        Err(Unseen::Unwritten(e)) if e.kind() != io::ErrorKind::BrokenPipe => Some(e),
+        _ => None,
     }
 }
 
 /// Prints what the command printed; who does not read it does not want it.
 fn print(stdout: &[u8], stderr: &[u8]) -> Outcome {
     let mut to = io::stdout().lock();
-    let done = to.write_all(stdout).and_then(|()| to.flush());
-    drop(io::stderr().lock().write_all(stderr));
-    match done {
-        Ok(()) => Outcome::Exit(0),
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Outcome::Exit(0),
-        Err(_) => Outcome::Exit(1),
+    let printed = to.write_all(stdout).and_then(|()| to.flush());
+    let printed = printed.and(io::stderr().lock().write_all(stderr));
+    match printed {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            voice::say(&format!("could not write what the command printed: {e}"));
+            Outcome::Exit(1)
+        }
+        _ => Outcome::Exit(0),
     }
 }

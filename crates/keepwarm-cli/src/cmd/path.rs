@@ -28,7 +28,7 @@ struct Report {
 impl PathCommand {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         let Some(key) = &self.key else {
-            let path = context.directory();
+            let path = context.directory()?;
             // The whole path where it is there, and as it is said where not.
             let absolute = path.canonicalize().or_else(|_| std::path::absolute(path));
             return print(absolute.as_deref().unwrap_or(path), out);

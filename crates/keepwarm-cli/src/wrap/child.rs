@@ -1,25 +1,58 @@
 //! The command, run and listened to: what it prints goes on at once, and is kept up to a bound.
 
+use super::tee::{self, Printed, Tee};
+use super::within;
 use crate::interrupt;
 use std::ffi::OsString;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Cursor, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 
-/// How much of what a command prints is kept, of either stream, in bytes.
-pub(crate) const CAPTURE: usize = 16 << 20;
-/// How long what a command left running may hold its streams.
-const LINGER: Duration = Duration::from_secs(2);
+/// How much of standard input becomes a part of the key, in bytes.
+const LONGEST_INPUT: u64 = 64 << 20;
 
 /// What a command is given to read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Input {
-    /// The standard input of this process.
+    /// Nothing: it cannot depend on what is not a part of the key.
+    Nothing,
+    /// The standard input of this process, of which nothing was read.
     Inherited,
+    /// These bytes, which are all that there was.
+    Whole(Arc<[u8]>),
     /// These bytes, and then what is left of it.
-    Read(Vec<u8>),
+    Begun(Arc<[u8]>),
+}
+
+impl Input {
+    /// Reads standard input to its end, which is waited for. A terminal is left to the command, and
+    /// so is what is left of an input that is too long or cannot be read.
+    pub(crate) fn read() -> Self {
+        if io::stdin().is_terminal() {
+            return Self::Inherited;
+        }
+        let mut bytes = Vec::new();
+        let done = io::stdin()
+            .lock()
+            .take(LONGEST_INPUT + 1)
+            .read_to_end(&mut bytes);
+        if done.is_ok() && bytes.len() as u64 <= LONGEST_INPUT {
+            Self::Whole(bytes.into())
+        } else {
+            Self::Begun(bytes.into())
+        }
+    }
+
+    /// All of it; or why that is not known.
+    pub(crate) fn whole(&self) -> Result<Option<&[u8]>, &'static str> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Whole(bytes) => Ok(Some(bytes)),
+            Self::Inherited => Err("standard input is a terminal"),
+            Self::Begun(_) => Err("standard input is longer than 64 MiB, or cannot be read"),
+        }
+    }
 }
 
 /// How a command ended, and what it printed.
@@ -28,8 +61,7 @@ pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     /// Whether a signal came while it ran.
     pub(crate) interrupted: bool,
-    /// Standard output and standard error; `None` if it was not seen whole.
-    pub(crate) printed: Option<(Vec<u8>, Vec<u8>)>,
+    pub(crate) printed: Printed,
 }
 
 /// The exit code of a command, as shells have it: 128 and the number of the signal that ended it.
@@ -43,91 +75,69 @@ pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-fn command(program: &Path, words: &[OsString]) -> Command {
-    let mut command = Command::new(program);
-    #[cfg(unix)]
-    if let Some(name) = words.first() {
-        std::os::unix::process::CommandExt::arg0(&mut command, name);
+/// A command that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Task<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) words: &'a [OsString],
+    pub(crate) input: &'a Input,
+    /// What runs inside it have to know.
+    pub(crate) within: String,
+}
+
+impl Task<'_> {
+    /// Runs it as if there were nothing in between.
+    pub(crate) fn run(&self) -> io::Result<ExitStatus> {
+        let mut child = start(&mut self.command(), self.input)?;
+        Ok(interrupt::wait(&mut child)?.0)
     }
-    command.args(words.iter().skip(1));
-    command
+
+    /// Runs it and listens.
+    pub(crate) fn listen(&self) -> io::Result<Ended> {
+        let mut command = self.command();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = start(&mut command, self.input)?;
+        let stdout = child.stdout.take().map(|from| Tee::new(from, io::stdout()));
+        let stderr = child.stderr.take().map(|from| Tee::new(from, io::stderr()));
+        let (status, interrupted) = interrupt::wait(&mut child)?;
+        Ok(Ended {
+            status,
+            interrupted,
+            printed: tee::finish(stdout, stderr),
+        })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.program);
+        #[cfg(unix)]
+        if let Some(name) = self.words.first() {
+            std::os::unix::process::CommandExt::arg0(&mut command, name);
+        }
+        command.args(self.words.iter().skip(1));
+        command.env(within::VARIABLE, &self.within);
+        command
+    }
 }
 
-/// Runs a command as if there were nothing in between.
-pub(crate) fn run(program: &Path, words: &[OsString], input: Input) -> io::Result<ExitStatus> {
-    let mut command = command(program, words);
-    let mut child = start(&mut command, input)?;
-    Ok(interrupt::wait(&mut child)?.0)
-}
-
-/// Runs a command and listens.
-pub(crate) fn listen(program: &Path, words: &[OsString], input: Input) -> io::Result<Ended> {
-    let mut command = command(program, words);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = start(&mut command, input)?;
-    let stdout = child.stdout.take().map(|from| tee(from, io::stdout()));
-    let stderr = child.stderr.take().map(|from| tee(from, io::stderr()));
-    let (status, interrupted) = interrupt::wait(&mut child)?;
-    let until = Instant::now() + LINGER;
-    let stdout = stdout.and_then(|captured| whole(&captured, until));
-    let stderr = stderr.and_then(|captured| whole(&captured, until));
-    Ok(Ended {
-        status,
-        interrupted,
-        printed: stdout.zip(stderr),
-    })
-}
-
-fn start(command: &mut Command, input: Input) -> io::Result<std::process::Child> {
-    let Input::Read(bytes) = input else {
-        return interrupt::spawn(command);
+fn start(command: &mut Command, input: &Input) -> io::Result<Child> {
+    let (bytes, more) = match input {
+        Input::Nothing => return interrupt::spawn(command.stdin(Stdio::null())),
+        Input::Inherited => return interrupt::spawn(command),
+        Input::Whole(bytes) => (bytes, false),
+        Input::Begun(bytes) => (bytes, true),
     };
     let mut child = interrupt::spawn(command.stdin(Stdio::piped()))?;
     if let Some(mut pipe) = child.stdin.take() {
+        let bytes = Arc::clone(bytes);
         // Not waited for: a command need not read what it is given.
         std::thread::spawn(move || {
-            let mut rest = Cursor::new(bytes).chain(io::stdin().lock());
-            io::copy(&mut rest, &mut pipe)
+            if more {
+                let mut all = Cursor::new(bytes).chain(io::stdin().lock());
+                io::copy(&mut all, &mut pipe).map(drop)
+            } else {
+                pipe.write_all(&bytes)
+            }
         });
     }
     Ok(child)
-}
-
-/// Passes on what comes, on a thread; at the end gives all of it, or `None`.
-fn tee(
-    mut from: impl Read + Send + 'static,
-    mut to: impl Write + Send + 'static,
-) -> Receiver<Option<Vec<u8>>> {
-    let (send, receive) = channel();
-    std::thread::spawn(move || {
-        // Who left does not want it.
-        drop(send.send(pass(&mut from, &mut to)));
-    });
-    receive
-}
-
-fn pass(from: &mut impl Read, to: &mut impl Write) -> Option<Vec<u8>> {
-    let mut kept = Some(Vec::new());
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let bytes = match from.read(&mut buffer) {
-            Ok(0) => return kept,
-            Ok(n) => buffer.get(..n)?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return None,
-        };
-        // If nobody reads, the command shall see that: its pipe is closed on return.
-        to.write_all(bytes).and_then(|()| to.flush()).ok()?;
-        if let Some(all) = &mut kept {
-            all.extend_from_slice(bytes);
-            if all.len() > CAPTURE {
-                kept = None;
-            }
-        }
-    }
-}
-
-fn whole(captured: &Receiver<Option<Vec<u8>>>, until: Instant) -> Option<Vec<u8>> {
-    let left = until.saturating_duration_since(Instant::now());
-    captured.recv_timeout(left).ok().flatten()
 }

@@ -2,6 +2,7 @@
 
 use super::package::{self, MODE_BITS, Output, Package};
 use crate::interrupt::Unfinished;
+use crate::units;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,8 @@ pub(crate) fn read(
     let mut outputs = Vec::new();
     for (path, before) in paths.iter().zip(before) {
         let output = read_one(path, before.as_ref(), left);
-        let output = output.map_err(|why| format!("the output {} {why}", path.display()))?;
+        let output =
+            output.map_err(|why| format!("the output {} {}", path.display(), why.trim()))?;
         left = left.saturating_sub(output.content.len() as u64);
         outputs.push(output);
     }
@@ -83,9 +85,30 @@ fn read_one(path: &Path, before: Option<&Stamp>, limit: u64) -> Result<Output<Ve
         .read_to_end(&mut content)
         .map_err(unreadable)?;
     if content.len() as u64 > limit {
-        return Err("is too large".into());
+        return Err(too_large("", limit));
     }
     Ok(Output { mode, content })
+}
+
+/// That something is larger than what is kept.
+pub(crate) fn too_large(what: &str, limit: u64) -> String {
+    let limit = units::size(limit);
+    format!("{what} is too large: {limit} are kept at most (KEEPWARM_MAX_SIZE)")
+}
+
+/// What modes new files do not have. Asked while nothing else makes files: it is set, and set back.
+#[cfg(unix)]
+pub(crate) fn umask() -> u32 {
+    use rustix::fs::Mode;
+    use rustix::process::umask;
+    let mask = umask(Mode::RWXG | Mode::RWXO);
+    umask(mask);
+    mask.bits()
+}
+
+#[cfg(not(unix))]
+pub(crate) fn umask() -> u32 {
+    0
 }
 
 #[cfg(unix)]
@@ -144,14 +167,25 @@ pub(crate) fn restore<'a>(
     Ok(printed)
 }
 
+/// A rename would get past the protection of a file.
+fn check_writable(path: &Path) -> io::Result<()> {
+    match File::options().write(true).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn write_aside(
     path: &Path,
     mut content: &[u8],
     mode: u32,
 ) -> io::Result<(tempfile::NamedTempFile, Unfinished)> {
-    // A symlink, a device or a folder: the command knows what to do with it.
-    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        return Err(io::Error::other("it is not a regular file"));
+    match fs::symlink_metadata(path) {
+        // A symlink, a device or a folder: the command knows what to do with it.
+        Ok(meta) if !meta.is_file() => return Err(io::Error::other("it is not a regular file")),
+        // It was protected since, if that is not how the command leaves it.
+        Ok(_) if mode & 0o200 != 0 => check_writable(path)?,
+        _ => {}
     }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),

@@ -1,15 +1,17 @@
 //! Everything that the outputs depend on: a list of parts, which make the key.
 
-use glob::glob;
+use glob::{MatchOptions, Pattern, glob};
 use keepwarm::Fingerprint;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// How much of a file is read at a time, in bytes.
 const CHUNK: u64 = 1 << 20;
+/// The kind of parts whose names are places in the command line.
+pub(super) const ARGUMENT: &str = "argument";
 
 /// What was asked for.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) variables: &'a [OsString],
     pub(crate) stdin: Option<&'a [u8]>,
     pub(crate) folder: bool,
+    /// What modes new files do not have.
+    pub(crate) umask: u32,
 }
 
 /// One thing that the outputs depend on.
@@ -52,6 +56,53 @@ pub(crate) fn key(parts: &[Part]) -> Fingerprint {
     all.finish()
 }
 
+/// A pattern of inputs that matches an output, which then depends on itself.
+///
+/// It counts whether or not the output is there, so that the first run is told of it.
+pub(crate) fn overlap<'a>(
+    inputs: &'a [String],
+    outputs: &'a [PathBuf],
+) -> Option<(&'a str, &'a Path)> {
+    let options = MatchOptions {
+        require_literal_separator: true,
+        ..MatchOptions::new()
+    };
+    let found = inputs.iter().find_map(|text| {
+        let plain = text.trim_start_matches("./");
+        let pattern = Pattern::new(plain).ok()?;
+        let matches = |path: &Path| {
+            let path: PathBuf = path.components().skip_while(is_here).collect();
+            pattern.matches_path_with(&path, options)
+        };
+        let output = outputs.iter().find(|output| matches(output));
+        // The same file by another name, where it is there.
+        let output = output.or_else(|| {
+            let mut there = outputs.iter().filter(|output| output.exists());
+            let first = there.next()?;
+            let all: Vec<_> = glob(text)
+                .ok()?
+                .flatten()
+                .map(|path| place(&path))
+                .collect();
+            std::iter::once(first)
+                .chain(there)
+                .find(|output| all.contains(&place(output)))
+        });
+        output.map(|output| (text, output))
+    });
+    found.map(|(text, output)| (text.as_str(), output.as_path()))
+}
+
+fn is_here(part: &Component<'_>) -> bool {
+    *part == Component::CurDir
+}
+
+/// For clap: a pattern that means something.
+pub(crate) fn parse_pattern(text: &str) -> Result<String, String> {
+    Pattern::new(text).map_err(|e| format!("{e}; `[[]` stands for a bracket"))?;
+    Ok(text.to_owned())
+}
+
 /// Reads everything that the outputs depend on; or says why that cannot be told.
 pub(crate) fn gather(asked: &Asked<'_>) -> Result<Vec<Part>, String> {
     let unreadable = |path: &Path, e: &io::Error| format!("could not read {}: {e}", path.display());
@@ -62,7 +113,7 @@ pub(crate) fn gather(asked: &Asked<'_>) -> Result<Vec<Part>, String> {
     let mut parts = vec![read("program", asked.program)?];
     for (i, word) in asked.words.iter().enumerate() {
         let digest = of_bytes(word.as_encoded_bytes());
-        parts.push(part("argument", i.to_string(), digest));
+        parts.push(part(ARGUMENT, i.to_string(), digest));
     }
     for path in files(asked)? {
         parts.push(read("input", &path)?);
@@ -79,6 +130,7 @@ pub(crate) fn gather(asked: &Asked<'_>) -> Result<Vec<Part>, String> {
         };
         parts.push(part("variable", name, digest));
     }
+    parts.push(part("umask", "", of_bytes(&asked.umask.to_le_bytes())));
     if let Some(bytes) = asked.stdin {
         parts.push(part("standard input", "", of_bytes(bytes)));
     }
@@ -115,7 +167,7 @@ fn files(asked: &Asked<'_>) -> Result<BTreeSet<PathBuf>, String> {
 }
 
 /// Where a file is, whatever it is called.
-fn place(path: &Path) -> PathBuf {
+pub(super) fn place(path: &Path) -> PathBuf {
     if let Ok(whole) = path.canonicalize() {
         return whole;
     }
@@ -154,14 +206,14 @@ fn is_executable(_meta: &std::fs::Metadata) -> bool {
     false
 }
 
-/// The file that a command is, found as shells find it; or the exit code that says why not.
-pub(crate) fn find_program(name: &OsStr) -> Result<PathBuf, u8> {
+/// The file that a command is, found as shells find it; or the exit code and why not.
+pub(crate) fn find_program(name: &OsStr) -> Result<PathBuf, (u8, &'static str)> {
     which::which(name).map_err(|_| {
         let is_path = Path::new(name).components().count() > 1;
         if is_path && Path::new(name).exists() {
-            126
+            (126, "cannot be run")
         } else {
-            127
+            (127, "was not found")
         }
     })
 }

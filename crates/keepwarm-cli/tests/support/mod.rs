@@ -6,6 +6,9 @@
     reason = "each test file uses what it needs, and fails by panicking"
 )]
 
+#[cfg(unix)]
+pub mod running;
+
 use assert_cmd::Command;
 use keepwarm::{Cache, Fingerprint};
 use serde_json::Value;
@@ -126,4 +129,17 @@ pub fn damage(dir: &Path, part: &str) -> usize {
         }
     }
     damaged
+}
+
+/// Whether this process, and so what it starts, ignores a signal: under `nohup`, or as `command &`
+/// of a script. Says so. Only Linux tells.
+pub fn ignores(name: &str, number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let digits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = digits.map_or(0, |digits| u64::from_str_radix(digits.trim(), 16).unwrap());
+    let is_ignored = mask >> (number - 1) & 1 == 1;
+    if is_ignored {
+        eprintln!("!!! SKIPPED: SIG{name} is ignored since before the tests began");
+    }
+    is_ignored
 }
