@@ -4,6 +4,7 @@
 use super::envelope::{self, CheckKey, Envelope, MAX_PACK, PACK_HEADER};
 use super::header::{self, Constants};
 use super::layout::{Layout, PackNumber};
+use super::samples::{Decoded, Samples};
 use super::slot::{Allocated, Slot, SlotHash, SlotKind};
 use super::table::{BUCKET_WORDS, Bucket, HeapTable};
 use std::sync::atomic::AtomicU64;
@@ -53,7 +54,11 @@ impl<'a> Bytes<'a> {
 /// Decodes any bytes as whatever the first of them says.
 pub(crate) fn decode(input: &[u8]) {
     let mut bytes = Bytes::new(input);
-    match bytes.byte() % 7 {
+    let kind = bytes.byte();
+    if kind >= 252 {
+        return history(bytes.some(usize::MAX));
+    }
+    match kind % 7 {
         0 => any_envelope(&mut bytes),
         1 => sealed_envelope(&mut bytes),
         2 => pack_header(&mut bytes),
@@ -127,6 +132,20 @@ fn pack_header(bytes: &mut Bytes<'_>) {
     let decoded = envelope::decode_pack_header(&damaged, number);
     // Every byte is looked at.
     assert_eq!(decoded.is_some(), damaged == made);
+}
+
+/// The body of a history, below a check that holds.
+pub(super) fn history(body: &[u8]) {
+    let Decoded::Samples(read) = Samples::decode(&super::samples::sealed(body)) else {
+        return;
+    };
+    let mut last = std::time::UNIX_EPOCH;
+    for sample in read.kept() {
+        assert!(sample.time() >= last, "time runs backwards");
+        last = sample.time();
+    }
+    let again = Samples::decode(&read.encode());
+    assert_eq!(again, Decoded::Samples(read), "a history is not read back");
 }
 
 fn index_header(bytes: &mut Bytes<'_>) {

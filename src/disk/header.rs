@@ -50,6 +50,9 @@ pub(super) enum Field {
     DeduplicatedBytes = 27,
     /// When the life-time counters were zeroed, in nanoseconds since 1970; 0 if never.
     CountedSince = 28,
+    /// When the history was last written, in nanoseconds since 1970: at first, when the index was
+    /// made. Not a total.
+    Sampled = 29,
 }
 
 impl Field {

@@ -214,7 +214,15 @@ impl Index {
             buckets,
             inode: file.meta()?.id.inode,
         };
-        file.write_at(&constants.encode(flags), 0)?;
+        let mut header = constants.encode(flags);
+        let sampled = new
+            .totals
+            .map_or_else(crate::store::now, |old| old.field(Field::Sampled));
+        let words = header.chunks_exact_mut(8);
+        if let Some(word) = words.skip(Field::Sampled as usize).next() {
+            word.copy_from_slice(&sampled.to_ne_bytes());
+        }
+        file.write_at(&header, 0)?;
         let mut at = header::SIZE as u64;
         // The space is written, never left a hole: a hole on a full disk is SIGBUS for a reader.
         if let Some(table) = new.table {
