@@ -218,8 +218,8 @@ impl Index {
         let sampled = new
             .totals
             .map_or_else(crate::store::now, |old| old.field(Field::Sampled));
-        let words = header.chunks_exact_mut(8);
-        if let Some(word) = words.skip(Field::Sampled as usize).next() {
+        let mut words = header.chunks_exact_mut(8);
+        if let Some(word) = words.nth(Field::Sampled as usize) {
             word.copy_from_slice(&sampled.to_ne_bytes());
         }
         file.write_at(&header, 0)?;
