@@ -77,9 +77,17 @@ impl DiskStore {
 }
 
 impl Inner {
-    /// Takes a sample if it is time to. Two loads of the mapped index if it is not.
+    /// Takes a sample if it is time to: a look at the index, which is most often mapped, if it is not.
     pub(super) fn sample(&self) -> Result<()> {
         self.sample_at(now())
+    }
+
+    /// Takes the next sample as if it were time to.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn sample_next(&self) -> Result<()> {
+        let last = self.index().field(Field::Sampled);
+        let interval = u64::try_from(INTERVAL.as_nanos()).unwrap_or(u64::MAX);
+        self.sample_at(last.saturating_add(interval))
     }
 
     fn sample_at(&self, now: u64) -> Result<()> {

@@ -571,8 +571,8 @@ impl Drop for DiskStore {
         self.janitor.stop();
         // Hints only; what was put is on disk already.
         self.inner.write_touches().ok();
-        self.inner.tell_life().ok();
-        if self.inner.has_worked() {
+        // Who cannot have the lock for the one does not wait for it again for the other.
+        if self.inner.tell_life().is_ok() && self.inner.has_worked() {
             self.inner.sample().ok();
         }
         self.inner.release_packs(Duration::ZERO);
