@@ -80,9 +80,9 @@ pub use cache::{
 };
 pub use digest::Digest;
 pub use disk::{
-    DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Fault, Finding, Mapping, Mark,
-    NamespaceInfo, Prune, PruneReason, PruneReport, Pruned, Sharing, StoredAs, Verification,
-    VerificationProgress, VerificationReport, Verify,
+    DirectoryStats, DiskStore, DiskStoreBuilder, Entries, EntryInfo, Fault, Finding, HistorySample,
+    Mapping, Mark, NamespaceInfo, Prune, PruneReason, PruneReport, Pruned, Sharing, StoredAs,
+    Verification, VerificationProgress, VerificationReport, Verify,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};

@@ -50,6 +50,9 @@ pub(super) enum Field {
     DeduplicatedBytes = 27,
     /// When the life-time counters were zeroed, in nanoseconds since 1970; 0 if never.
     CountedSince = 28,
+    /// When the history was last written, in nanoseconds since 1970: at first, when the index was
+    /// made. Not a total.
+    Sampled = 29,
 }
 
 impl Field {
@@ -204,13 +207,15 @@ pub(super) enum BadHeader {
 }
 
 impl Constants {
-    /// The header of a table whose totals are zero but for `flags` and a [`sealed`] generation.
-    pub(super) fn encode(&self, flags: u64, generation: u64) -> Vec<u8> {
+    /// The header of a table whose totals are zero but for `flags` and these.
+    pub(super) fn encode(&self, flags: u64, totals: &[(Field, u64)]) -> Vec<u8> {
         let mut words = vec![0_u64; SIZE / 8];
         words[..CONSTANT_WORDS].copy_from_slice(&self.words());
         words[CONSTANT_WORDS] = check(&self.words());
         words[Field::Flags as usize] = flags;
-        words[Field::Generation as usize] = generation;
+        for (field, value) in totals {
+            words[*field as usize] = *value;
+        }
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
@@ -336,7 +341,7 @@ mod tests {
             inode: 77,
         };
         let len = SIZE as u64 + 4 * super::super::table::BUCKET_BYTES;
-        let bytes = constants.encode(REBUILDING, 0);
+        let bytes = constants.encode(REBUILDING, &[]);
         assert_eq!(Constants::decode(&words(&bytes), len), Ok(constants));
         assert_eq!(
             Constants::decode(&words(&bytes), len + 1),

@@ -223,7 +223,14 @@ impl Index {
             buckets,
             inode: file.meta()?.id.inode,
         };
-        file.write_at(&constants.encode(flags, sealed(floor)), 0)?;
+        let sampled = new
+            .totals
+            .map_or_else(crate::store::now, |old| old.field(Field::Sampled));
+        let totals = [
+            (Field::Generation, sealed(floor)),
+            (Field::Sampled, sampled),
+        ];
+        file.write_at(&constants.encode(flags, &totals), 0)?;
         let mut at = header::SIZE as u64;
         // The space is written, never left a hole: a hole on a full disk is SIGBUS for a reader.
         if let Some(table) = new.table {

@@ -1,5 +1,5 @@
-//! The thread that does what nobody waits for: writing last uses, giving up idle packs, rebuilding
-//! a lost index. It runs only while there is something to do.
+//! The thread that does what nobody waits for: writing last uses and the history, giving up idle
+//! packs, rebuilding a lost index. It runs only while there is something to do.
 
 use super::counters::Counters;
 use super::header::REBUILDING;
@@ -95,6 +95,9 @@ fn run(shared: &Shared, inner: &Inner) {
             Counters::add(&inner.counters.maintenance_errors, 1);
         }
         if inner.tell_life().is_err() {
+            Counters::add(&inner.counters.maintenance_errors, 1);
+        }
+        if inner.sample().is_err() {
             Counters::add(&inner.counters.maintenance_errors, 1);
         }
         inner.release_packs(PERIOD);

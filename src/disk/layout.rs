@@ -124,6 +124,7 @@ impl Layout {
             self.packs(),
             self.objects(),
             self.verified(),
+            self.history(),
             self.tmp(),
             self.builds(),
             self.notes(),
@@ -142,6 +143,11 @@ impl Layout {
     /// Stamps of objects that were verified since the machine was started.
     pub(super) fn verified(&self) -> PathBuf {
         self.base.join("verified")
+    }
+
+    /// Samples of the life-time counters.
+    pub(super) fn history(&self) -> PathBuf {
+        self.base.join("history")
     }
 
     pub(super) fn tmp(&self) -> PathBuf {

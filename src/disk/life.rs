@@ -184,6 +184,14 @@ impl Inner {
         added.map_err(|e| self.error("add to the counters of the directory", e))
     }
 
+    /// Whether this handle was asked for anything, or given anything.
+    pub(super) fn has_worked(&self) -> bool {
+        let c = &self.counters;
+        [&c.lookups, &c.puts]
+            .into_iter()
+            .any(|n| Counters::read(n) > 0)
+    }
+
     pub(super) fn directory_stats(&self) -> Result<DirectoryStats> {
         let totals = self.live_index().totals();
         let totals = totals.map_err(|e| self.error("read the counters of the directory", e))?;
@@ -205,7 +213,7 @@ impl Inner {
     }
 }
 
-fn stats_of(totals: &[u64; TOTALS]) -> DirectoryStats {
+pub(super) fn stats_of(totals: &[u64; TOTALS]) -> DirectoryStats {
     let of = |field: Field| totals.get(field.total()).copied().unwrap_or(0);
     let since = of(Field::CountedSince);
     DirectoryStats {

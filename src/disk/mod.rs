@@ -20,6 +20,7 @@
 //! | `flush`, `pending`, `rebuild`, `janitor` | durability, a lost index, the background thread |
 //! | `builder`, `sharing` | settings and opening, whose files are used |
 //! | `counters`, `life` | what this handle did, what all did |
+//! | `history`, `samples` | what all did over time; its bytes, pure |
 //!
 //! Three rules carry all promises: packs are the truth about keys and digests the truth about
 //! bytes, the index is never trusted; nothing that a reader may hold is ever changed; what is
@@ -41,6 +42,7 @@ mod foreign;
 pub(crate) mod fuzzing;
 mod header;
 mod heal;
+mod history;
 mod index;
 mod inner;
 mod janitor;
@@ -62,6 +64,7 @@ mod put;
 mod read_only;
 mod rebuild;
 mod recency;
+mod samples;
 mod sharing;
 mod slot;
 mod survey;
@@ -89,6 +92,7 @@ pub use builder::{DiskStoreBuilder, Mapping};
 use counters::Counters;
 use envelope::{Envelope, Kind};
 use header::{Field, REBUILDING};
+pub use history::HistorySample;
 use inner::Inner;
 use janitor::Janitor;
 use lease::LeaseRequest;
@@ -569,7 +573,10 @@ impl Drop for DiskStore {
         self.janitor.stop();
         // Hints only; what was put is on disk already.
         self.inner.write_touches().ok();
-        self.inner.tell_life().ok();
+        // Who cannot have the lock for the one does not wait for it again for the other.
+        if self.inner.tell_life().is_ok() && self.inner.has_worked() {
+            self.inner.sample().ok();
+        }
         self.inner.release_packs(Duration::ZERO);
         self.inner.tmp.remove(&self.inner.files);
     }

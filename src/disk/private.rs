@@ -230,7 +230,7 @@ impl Builder {
             buckets: self.table.buckets(),
             inode: 0,
         };
-        let mut header: Vec<u64> = crate::hex::native_words(&constants.encode(0, 0)).collect();
+        let mut header: Vec<u64> = crate::hex::native_words(&constants.encode(0, &[])).collect();
         for (field, value) in [
             (Field::Entries, self.entries),
             (Field::Used, self.used),

@@ -46,6 +46,8 @@ pub(crate) enum Op {
     LoseIndex,
     /// Drops the handle and opens another one.
     Reopen,
+    /// Five minutes pass, and the history has another sample.
+    Sample,
 }
 
 impl Op {
@@ -53,7 +55,8 @@ impl Op {
     pub(crate) fn any(rng: &mut Rng) -> Self {
         let key = rng.below(KEYS);
         match rng.below(100) {
-            0..=46 => Self::Put(key, 1 + rng.next() % 60),
+            0..=45 => Self::Put(key, 1 + rng.next() % 60),
+            46 => Self::Sample,
             47..=58 => Self::Remove(key),
             59..=70 => Self::Get(key),
             71..=73 => Self::Touch(key),
@@ -407,6 +410,14 @@ impl Trial {
                     }
                 }
                 self.settle_unless_faulty()?;
+            }
+            Op::Sample => {
+                let done = store.inner.sample_next().and_then(|()| store.history());
+                self.tolerate(op, done.as_ref().err())?;
+                let samples = done.map_or(2, |history| history.len());
+                if samples < 2 && !self.faulty {
+                    return Err("a sample was not kept".to_owned());
+                }
             }
         }
         self.note_evicted(handle, begin);
@@ -833,6 +844,7 @@ pub(crate) fn fuzz(input: &[u8]) -> Verdict {
             11 => Op::Clear,
             12 => Op::Grow,
             13 => Op::Empty(key),
+            14 if number % 2 == 0 => Op::Sample,
             14 => Op::LoseIndex,
             _ => Op::Reopen,
         };

@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Show(cmd::show::Show),
     Path(cmd::path::PathCommand),
     Namespaces(cmd::namespaces::Namespaces),
+    Report(cmd::report::ReportCommand),
     Get(cmd::get::Get),
     Put(cmd::put::Put),
     Exec(cmd::exec::Exec),

@@ -69,6 +69,27 @@ impl Counters {
         Some(difference.rated())
     }
 
+    /// Both together.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        let sum = |a: u64, b: u64| a.saturating_add(b);
+        let sum = Self {
+            memory_hits: sum(self.memory_hits, other.memory_hits),
+            disk_hits: sum(self.disk_hits, other.disk_hits),
+            misses: sum(self.misses, other.misses),
+            hit_rate_ppm: None,
+            puts: sum(self.puts, other.puts),
+            promotions: sum(self.promotions, other.promotions),
+            evictions: sum(self.evictions, other.evictions),
+            evicted_bytes: sum(self.evicted_bytes, other.evicted_bytes),
+            deduplicated_bytes: sum(self.deduplicated_bytes, other.deduplicated_bytes),
+            corrupt: sum(self.corrupt, other.corrupt),
+            builds: sum(self.builds, other.builds),
+            build_nanos: sum(self.build_nanos, other.build_nanos),
+            build_nanos_saved: sum(self.build_nanos_saved, other.build_nanos_saved),
+        };
+        sum.rated()
+    }
+
     /// The same with the hit rate, exact, in hits of a million.
     fn rated(mut self) -> Self {
         let hits = u128::from(self.memory_hits) + u128::from(self.disk_hits);
@@ -126,5 +147,6 @@ mod tests {
         assert_eq!(difference.hit_rate_ppm, Some(666_666));
         assert_eq!(before.since(&before).unwrap().hit_rate_ppm, None);
         assert_eq!(before.since(&after), None, "they began anew");
+        assert_eq!(before.rated().plus(&difference), after.rated());
     }
 }

@@ -14,6 +14,7 @@
 //! | `marks` | moments that have a name |
 //! | `progress`, `interrupt` | long work on a terminal; Ctrl-C |
 //! | `wrap/` | what `exec` is made of |
+//! | `report/` | what `report` is made of |
 //! | `cmd/` | one file a sub-command |
 //!
 //! `README.md` beside this crate says how to add a sub-command.
@@ -36,6 +37,7 @@ mod marks;
 mod metrics;
 mod output;
 mod progress;
+mod report;
 mod settings;
 mod units;
 mod wrap;

@@ -84,12 +84,13 @@ fn the_directory_is_what_c_says_then_the_variable_then_the_platform() {
 
 /// Every sub-command, with arguments that it understands; whether it makes a cache, and whether it
 /// asks for an entry.
-const COMMANDS: [(&[&str], bool, bool); 16] = [
+const COMMANDS: [(&[&str], bool, bool); 17] = [
     (&["stats"], false, false),
     (&["ls"], false, false),
     (&["show", KEY], false, true),
     (&["path", KEY], false, true),
     (&["namespaces"], false, false),
+    (&["report", "-o", "report.html"], false, false),
     (&["get", KEY], false, true),
     (&["put", KEY, "file"], true, false),
     (&["remove", KEY], false, true),
@@ -123,7 +124,7 @@ fn every_sub_command_has_help() {
         }
         seen += 1;
     }
-    assert!(seen >= 16, "{help}");
+    assert!(seen >= 17, "{help}");
     for (args, ..) in COMMANDS {
         assert!(commands.contains(args[0]), "{}", args[0]);
     }
@@ -231,6 +232,7 @@ fn a_directory_of_another_user_is_looked_at_and_served_and_not_changed() {
     for args in [
         &["stats", "--detail"][..],
         &["ls"],
+        &["report", "-o", "-"],
         &["show", &name],
         &["verify"],
         &["get", &name],

@@ -15,7 +15,7 @@ const ENOSPC: i32 = 28;
 const ERRNOS: [i32; 16] = [5, 28, 122, 24, 23, 13, 30, 4, 12, 2, 11, 116, 1, 16, 20, 22];
 
 /// Every operation, in the states in which it takes another way.
-const OPERATIONS: [(&str, &[Op]); 16] = [
+const OPERATIONS: [(&str, &[Op]); 17] = [
     ("put inline", &[Op::Put(9, 3)]),
     ("put of an object", &[Op::Put(9, 160)]),
     ("put of shared content", &[Op::Put(9, 2)]),
@@ -43,6 +43,7 @@ const OPERATIONS: [(&str, &[Op]); 16] = [
     ("emptying a pack", &[Op::Empty(0)]),
     ("a lost index", &[Op::LoseIndex]),
     ("opening", &[Op::Reopen]),
+    ("the history", &[Op::Sample, Op::Sample]),
     (
         "opening without an index",
         &[Op::LoseIndex, Op::Reopen, Op::Put(9, 3)],

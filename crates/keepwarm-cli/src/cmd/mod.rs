@@ -13,6 +13,7 @@ pub(crate) mod prune;
 pub(crate) mod put;
 pub(crate) mod rebuild;
 pub(crate) mod remove;
+pub(crate) mod report;
 pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod verify;
@@ -35,6 +36,7 @@ pub(crate) fn run(context: &Context, command: &Command, out: &mut Output) -> Res
         Command::Show(args) => args.run(context, out),
         Command::Path(args) => args.run(context, out),
         Command::Namespaces(args) => args.run(context, out),
+        Command::Report(args) => args.run(context, out),
         Command::Get(args) => args.run(context, out),
         Command::Put(args) => args.run(context, out),
         Command::Remove(args) => args.run(context, out),
