@@ -233,19 +233,22 @@ impl Inner {
         let (place, pack) = self.append(envelope, payload, Some(from)).map_err(io)?;
         Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
         let mut locked = self.locked()?;
-        if !pack.is_named(&self.files).map_err(io)? {
-            // Somebody removed the pack that it was appended to: the original must stay.
-            self.release_packs(Duration::ZERO);
-            return Err(io(io::ErrorKind::NotFound.into()));
+        let is_there = pack.is_named(&self.files).map_err(io)?;
+        if is_there {
+            let record = record_len(envelope.kind, envelope.length).unwrap_or(0);
+            let written = growth(place.offset(), record);
+            locked.index.add(Field::DiskBytes, written).map_err(io)?;
         }
-        let record = record_len(envelope.kind, envelope.length).unwrap_or(0);
-        let written = growth(place.offset(), record);
-        locked.index.add(Field::DiskBytes, written).map_err(io)?;
         let key = locked.index.hash(envelope.key.as_bytes());
         let slots = locked.index.find(SlotKind::Key, key).map_err(io)?;
         let Some((_, slot)) = slots.into_iter().find(|(_, slot)| slot.place == original) else {
             return Ok(None);
         };
+        if !is_there {
+            // Somebody removed the pack that it was appended to: the original must stay.
+            self.release_packs(Duration::ZERO);
+            return Err(io(io::ErrorKind::NotFound.into()));
+        }
         self.insert(&mut locked, &Slot { place, ..slot })?;
         pack.mark_live(place.offset()).map_err(io)?;
         Ok(Some(Moved {

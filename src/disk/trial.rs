@@ -474,9 +474,10 @@ impl Trial {
             return;
         }
         for n in 0..KEYS {
+            // Of what a failed put left, a record without a slot may come to light later.
             let bound = self.model.events[n]
                 .last()
-                .is_some_and(|e| e.value.is_some());
+                .is_some_and(|e| e.sure && e.value.is_some());
             if bound && matches!(self.stores[handle].contains(&key(n)), Ok(false)) {
                 let (value, sure) = (None, true);
                 self.model.add(
