@@ -1,5 +1,10 @@
 //! Entries that come from another directory keep the time of their last use.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod support;
 
 use keepwarm::{DiskStore, Entry, Prune, PutStatus, Store};
