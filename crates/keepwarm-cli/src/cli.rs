@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Verify(cmd::verify::Verify),
     Rebuild(cmd::rebuild::Rebuild),
     Clear(cmd::clear::Clear),
+    Export(cmd::export::Export),
+    Import(cmd::import::Import),
     Completions(cmd::completions::Completions),
     Man(cmd::completions::Man),
 }

@@ -13,6 +13,7 @@
 //! | `item`, `counters`, `metrics` | entries and statistics, as programs read them |
 //! | `marks` | moments that have a name |
 //! | `progress`, `interrupt` | long work on a terminal; Ctrl-C |
+//! | `archive/`, `arrival` | archives of entries; which of two entries stays |
 //! | `wrap/` | what `exec` is made of |
 //! | `cmd/` | one file a sub-command |
 //!
@@ -23,6 +24,8 @@
     reason = "doc comments of arguments are the help that people read"
 )]
 
+mod archive;
+mod arrival;
 mod cli;
 mod cmd;
 mod context;

@@ -3,8 +3,10 @@
 pub(crate) mod clear;
 pub(crate) mod completions;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod get;
+pub(crate) mod import;
 pub(crate) mod ls;
 pub(crate) mod mark;
 pub(crate) mod namespaces;
@@ -45,6 +47,8 @@ pub(crate) fn run(context: &Context, command: &Command, out: &mut Output) -> Res
         Command::Verify(args) => args.run(context, out),
         Command::Rebuild(args) => args.run(context, out),
         Command::Clear(args) => args.run(context, out),
+        Command::Export(args) => args.run(context, out),
+        Command::Import(args) => args.run(context, out),
         Command::Completions(args) => args.run(out),
         Command::Man(args) => args.run(out),
     }
