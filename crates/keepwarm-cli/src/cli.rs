@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Clear(cmd::clear::Clear),
     Export(cmd::export::Export),
     Import(cmd::import::Import),
+    Merge(cmd::merge::Merge),
+    Ci(cmd::ci::Ci),
     Completions(cmd::completions::Completions),
     Man(cmd::completions::Man),
 }
