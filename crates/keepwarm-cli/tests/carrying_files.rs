@@ -115,13 +115,15 @@ fn export_and_import_beside_live_writers() {
             let (place, to, done) = (&place, &to, &done);
             scope.spawn(move || {
                 let caches = [place.cache(), to.cache()];
-                let mut n = 100 + writer;
-                while !done.load(Ordering::Relaxed) {
+                for i in (0..100).cycle() {
+                    let n = 100 + i;
                     for cache in &caches {
-                        cache.put(&key(n), content(n % 300));
-                        cache.remove(&key(n - writer)).unwrap();
+                        cache.put(&key(n), content(n + writer));
+                        cache.remove(&key(100 + (i + 50) % 100)).unwrap();
                     }
-                    n += 2;
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
                 }
             });
         }
@@ -144,6 +146,11 @@ fn export_and_import_beside_live_writers() {
     let cache = to.cache();
     for n in 0..50 {
         assert_eq!(cache.get(&key(n)).unwrap()[..], content(n));
+    }
+    for n in 100..200 {
+        // What one writer or the other put.
+        let got = cache.get(&key(n)).map(|got| got.to_vec());
+        assert!(got.is_none_or(|got| got == content(n) || got == content(n + 1)));
     }
     drop(cache);
     assert_eq!(to.json(&["verify"])["sound"], true);
