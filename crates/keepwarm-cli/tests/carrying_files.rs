@@ -183,7 +183,11 @@ fn a_cache_of_another_user_or_without_an_index_is_exported() {
     open_up.args(["-R", "a+rX"]).arg(place.path("."));
     assert!(open_up.status().unwrap().success());
     let program = place.path("keepwarm");
-    std::fs::copy(assert_cmd::cargo::cargo_bin!("keepwarm"), &program).unwrap();
+    // By another process: what this one writes may not be run while others are started.
+    let mut copy = Command::new("cp");
+    copy.arg(assert_cmd::cargo::cargo_bin!("keepwarm"))
+        .arg(&program);
+    assert!(copy.status().unwrap().success());
     let mut command = Command::new(&program);
     command
         .arg("-C")
