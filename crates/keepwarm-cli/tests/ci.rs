@@ -197,3 +197,36 @@ fn a_summary_without_a_cache_or_of_one_that_is_only_read_is_no_failure() {
         done.stdout(text).stderr("");
     }
 }
+
+#[test]
+fn switched_off_or_in_no_directory_there_is_no_key() {
+    let place = Place::with_entries(1);
+    for args in [&["ci", "key"][..], &["ci", "summary"]] {
+        let mut command = place.keepwarm(args);
+        let said = predicate::str::contains("switched off");
+        command
+            .env("KEEPWARM_MODE", "off")
+            .assert()
+            .success()
+            .stdout("")
+            .stderr(said);
+        std::fs::write(place.path("file"), "x").unwrap();
+        let mut command = place.keepwarm(args);
+        let said =
+            predicate::str::contains("error: ").and(predicate::str::contains("panicked").not());
+        command
+            .args(["-C", "file"])
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(said);
+        let mut command = place.keepwarm(args);
+        let said = predicate::str::contains("only `keepwarm stats`");
+        command
+            .args(["--format", "openmetrics"])
+            .assert()
+            .code(2)
+            .stderr(said);
+    }
+    place.keepwarm(&["ci"]).assert().code(2);
+}
