@@ -37,6 +37,8 @@ fn an_archive_is_there_whole_or_not_at_all() {
     let before = std::fs::read(place.path("out")).unwrap();
     std::fs::remove_dir_all(place.cache_dir()).unwrap();
     place.error(1, &["export", "out"]);
+    place.error(1, &["import", "absent"]);
+    assert!(!place.cache_dir().exists());
     place
         .keepwarm(&["export", "out", "--recent", "much"])
         .assert()

@@ -392,7 +392,7 @@ fn members_that_are_out_of_place_are_refused() {
         with(2, &[head(), end(2, 2)]),
         with(2, &after),
         with(2, &[end(2, 2), end(2, 2)]),
-        with(2, &[member("end.json", &[b' '; 70_000])]),
+        with(2, &[member("end.json", &vec![b' '; 70_000])]),
     ] {
         let (report, code, said) = import(&place, &archive(&members));
         assert_eq!((code, &report["complete"]), (1, &false.into()), "{said}");

@@ -141,30 +141,43 @@ struct Packing<'a> {
 impl Packing<'_> {
     /// Writes the archive, and gives back what it was written to.
     fn write<W: Write>(&self, entries: &[EntryInfo], to: W, report: &mut Report) -> Result<W> {
-        let mut names = Names::new(self.store);
         let bar = progress::bytes(distinct_bytes(entries), "exporting");
         let mut writer = Writer::new(Counting { to, bytes: 0 }).map_err(self.failed)?;
+        let mut names = Names::new(self.store);
         for group in entries.chunk_by(|a, b| a.digest == b.digest) {
-            let Some(artifact) = load(self.store, group, report)? else {
-                continue;
-            };
-            writer
-                .content(group[0].digest, &artifact)
-                .map_err(self.failed)?;
-            for info in group {
-                let mut record = Record::new(info, names.get(info.namespace)?);
-                record.last_used = record.last_used.filter(|_| !self.without_uses);
-                writer.entry(&record).map_err(self.failed)?;
-            }
-            report.entries += group.len() as u64;
-            report.contents += 1;
-            report.bytes = report.bytes.saturating_add(artifact.len() as u64);
-            bar.inc(artifact.len() as u64);
+            let done = self.group(group, &mut writer, &mut names, report);
+            bar.inc(done.inspect_err(|_| bar.finish_and_clear())?);
         }
-        let counting = writer.finish().map_err(self.failed)?;
         bar.finish_and_clear();
+        let counting = writer.finish().map_err(self.failed)?;
         report.archive_bytes = counting.bytes;
         Ok(counting.to)
+    }
+
+    /// Writes entries that have the same content; tells of how many bytes that is.
+    fn group(
+        &self,
+        group: &[EntryInfo],
+        writer: &mut Writer<impl Write>,
+        names: &mut Names<'_>,
+        report: &mut Report,
+    ) -> Result<u64> {
+        let Some(artifact) = load(self.store, group, report)? else {
+            return Ok(0);
+        };
+        writer
+            .content(group[0].digest, &artifact)
+            .map_err(self.failed)?;
+        for info in group {
+            let mut record = Record::new(info, names.get(info.namespace)?);
+            record.last_used = record.last_used.filter(|_| !self.without_uses);
+            writer.entry(&record).map_err(self.failed)?;
+        }
+        let bytes = artifact.len() as u64;
+        report.entries += group.len() as u64;
+        report.contents += 1;
+        report.bytes = report.bytes.saturating_add(bytes);
+        Ok(bytes)
     }
 }
 

@@ -94,8 +94,9 @@ impl Import {
         if context.is_off() {
             return Ok(Outcome::Done);
         }
-        let store = context.create()?;
+        // No directory is made for what is not there.
         let (from, length) = self.open()?;
+        let store = context.create()?;
         let mut incoming = Incoming {
             gate: Gate::new(&store, self.overwrite),
             namespaces: self.namespace.iter().map(|n| NamespaceId::of(n)).collect(),
