@@ -83,9 +83,10 @@ impl<'a> Gate<'a> {
         if here.digest == record.digest && here.namespace == record.namespace {
             return Ok(Verdict::Same);
         }
-        // Nothing gets ahead by coming from the future.
-        let put_at = record.put_at.min(SystemTime::now());
-        let wins = self.overwrite || seconds(put_at) > seconds(here.put_at);
+        // What says that it comes from the future tells nothing.
+        let is_past = record.put_at <= SystemTime::now();
+        let is_newer = is_past && seconds(record.put_at) > seconds(here.put_at);
+        let wins = self.overwrite || is_newer;
         Ok(if wins {
             Verdict::Replace
         } else {

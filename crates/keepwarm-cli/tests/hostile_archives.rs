@@ -17,7 +17,7 @@ use assert_cmd::Command;
 use keepwarm::{Digest, NamespaceId};
 use serde_json::Value;
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use support::{Place, content as artifact, key};
 use tar::EntryType;
 
@@ -439,22 +439,28 @@ fn of_two_entries_of_a_key_the_newer_one_is_taken_wherever_it_stands() {
 }
 
 #[test]
-fn what_comes_from_the_future_is_not_newer_than_what_is_put_now() {
+fn what_comes_from_the_future_is_not_newer_than_anything() {
     let place = Place::empty();
-    let members = [
+    let evil = archive(&[
         head(),
         content(b"evil"),
         entry(&key(0), b"evil", 1 << 40),
         end(1, 1),
-    ];
-    let (report, code, _) = import(&place, &archive(&members));
-    assert_eq!((code, &report["added"]), (0, &1.into()));
-    let cache = place.cache();
-    cache.put(&key(0), artifact(0));
-    cache.close().unwrap();
+    ]);
     let (_, code, _) = import(&place, &archive(&with(1, &[end(1, 1)])));
     assert_eq!(code, 0);
+    let (report, code, _) = import(&place, &evil);
+    assert_eq!((code, &report["older"]), (0, &1.into()));
     assert_eq!(place.cache().get(&key(0)).unwrap()[..], artifact(0));
+    // Where there is nothing it is put now, and goes when something newer comes.
+    let place = Place::empty();
+    let (report, code, _) = import(&place, &evil);
+    assert_eq!((code, &report["added"]), (0, &1.into()));
+    let store = keepwarm::DiskStore::open(place.cache_dir()).unwrap();
+    let put_at = store.info(&key(0)).unwrap().unwrap().put_at;
+    // The times of a new directory run ahead of the clock, by a second at most.
+    assert!(put_at < SystemTime::now() + Duration::from_secs(2));
+    drop(store);
     // Times that no clock can say.
     for put_at in [1 << 62, u64::MAX] {
         let members = [
@@ -580,12 +586,16 @@ fn no_flipped_bit_brings_in_anything_else() {
         count_sound(&place, 3);
     }
     assert!(damaged > 20, "{damaged}");
+    let mut told = 0;
     for (n, at) in (0..whole.len()).step_by(whole.len() / 40).enumerate() {
         let place = Place::empty();
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (n % 8);
         let (_, code, said) = import(&place, &bytes);
-        assert_eq!(code, 1, "{at}: the checksum tells at least: {said}");
-        count_sound(&place, 3);
+        // Few bits of a compressed frame mean nothing; of the others the checksum tells at least.
+        let found = count_sound(&place, 3);
+        assert!(code == 1 || found == 3, "{at}: {said}");
+        told += code;
     }
+    assert!(told > 30, "{told}");
 }
