@@ -7,7 +7,7 @@ use crate::store::{Entry, PutOutcome, nanos};
 use std::time::SystemTime;
 
 impl DiskStore {
-    /// As [`put`](Store::put), for an entry that is carried here from elsewhere: it counts as last
+    /// As [`put`](crate::Store::put), for an entry that is carried here from elsewhere: it counts as last
     /// used at `last_used`, not now, so that it neither outlives what is used here nor counts as
     /// used since a [mark](Self::mark).
     ///
@@ -16,7 +16,7 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// As of [`put`](Store::put).
+    /// As of [`put`](crate::Store::put).
     ///
     /// ```
     /// use keepwarm::{DiskStore, Entry, Fingerprint};
@@ -40,7 +40,7 @@ impl DiskStore {
         self.put_with(key, entry, Some(nanos(last_used).max(1)))
     }
 
-    /// As [`touch`](Store::touch), for keys that were used elsewhere, at the time beside each: the
+    /// As [`touch`](crate::Store::touch), for keys that were used elsewhere, at the time beside each: the
     /// later of that and of what is known here stays. A time in the future counts as now, and a key
     /// that is not there is passed over.
     ///
