@@ -13,7 +13,7 @@
 //! | `item`, `counters`, `metrics` | entries and statistics, as programs read them |
 //! | `marks` | moments that have a name |
 //! | `progress`, `interrupt` | long work on a terminal; Ctrl-C |
-//! | `archive/`, `arrival` | archives of entries; which of two entries stays |
+//! | `archive/`, `fetch`, `arrival` | archives of entries; reading what is copied; which of two entries stays |
 //! | `wrap/` | what `exec` is made of |
 //! | `cmd/` | one file a sub-command |
 //!
@@ -31,6 +31,7 @@ mod cmd;
 mod context;
 mod counters;
 mod failure;
+mod fetch;
 mod files;
 mod interrupt;
 mod item;

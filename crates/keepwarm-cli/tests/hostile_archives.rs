@@ -50,7 +50,7 @@ fn import_with(place: &Place, bytes: &[u8], args: &[&str]) -> (Value, i32, Strin
 }
 
 /// The same command in a process that may not have more than 512 MiB of memory.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn bounded(command: &Command) -> Command {
     let mut bounded = Command::new("sh");
     bounded.args(["-c", "ulimit -v 524288; exec \"$0\" \"$@\""]);
@@ -65,7 +65,7 @@ fn bounded(command: &Command) -> Command {
     bounded
 }
 
-#[cfg(not(unix))]
+#[cfg(not(target_os = "linux"))]
 fn bounded(command: &Command) -> Command {
     let mut same = Command::new(command.get_program());
     same.args(command.get_args());

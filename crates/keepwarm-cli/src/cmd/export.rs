@@ -3,13 +3,14 @@
 use crate::archive::{Record, Writer};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, Result};
+use crate::fetch::{Fetched, fetch};
 use crate::files::NewFile;
 use crate::item::Names;
 use crate::output::{self, Format, Output};
 use crate::progress;
 use crate::units;
 use clap::Args;
-use keepwarm::{Artifact, Digest, DiskStore, EntryInfo, NamespaceId, StoreExt as _};
+use keepwarm::{Artifact, Digest, DiskStore, EntryInfo, NamespaceId};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -208,17 +209,12 @@ fn distinct_bytes(entries: &[EntryInfo]) -> u64 {
 /// The content of entries that have the same, verified, from whichever of them still has it. The
 /// others had it when they were listed.
 fn load(store: &DiskStore, group: &[EntryInfo], report: &mut Report) -> Result<Option<Artifact>> {
-    let digest = group[0].digest;
     let mut damaged = Vec::new();
     for info in group {
-        match store.get_artifact(&info.key)? {
-            Some(artifact) if artifact.digest() == digest => return Ok(Some(artifact)),
-            // Put anew meanwhile.
-            Some(_) => report.gone += 1,
-            None => match store.info(&info.key)? {
-                Some(now) if now.digest == digest => damaged.push(info.key.to_string()),
-                _ => report.gone += 1,
-            },
+        match fetch(store, info)? {
+            Fetched::Artifact(artifact) => return Ok(Some(artifact)),
+            Fetched::Gone => report.gone += 1,
+            Fetched::Damaged => damaged.push(info.key.to_string()),
         }
     }
     report.damaged.append(&mut damaged);

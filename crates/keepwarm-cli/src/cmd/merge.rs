@@ -4,12 +4,13 @@ use crate::archive::Record;
 use crate::arrival::{Arrivals, Gate, Verdict};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, Result};
+use crate::fetch::{Fetched, fetch};
 use crate::item::Names;
 use crate::output::{self, Output, Table};
 use crate::progress;
 use crate::units;
 use clap::Args;
-use keepwarm::{DiskStore, EntryInfo, Fingerprint, NamespaceId, Store as _, StoreExt as _};
+use keepwarm::{DiskStore, EntryInfo, Fingerprint, NamespaceId, Store as _};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -124,15 +125,10 @@ impl Merge {
                     }
                 }
                 Verdict::Keep => gate.arrivals.older += 1,
-                Verdict::Add | Verdict::Replace => match source.get_artifact(&info.key)? {
-                    Some(artifact) if artifact.digest() == info.digest => {
-                        gate.enter(&record, &artifact)?;
-                    }
-                    None if source.info(&info.key)?.is_some() => {
-                        found.damaged.push(info.key.to_string());
-                    }
-                    // Gone, or put anew meanwhile.
-                    _ => found.gone += 1,
+                Verdict::Add | Verdict::Replace => match fetch(source, info)? {
+                    Fetched::Artifact(artifact) => gate.enter(&record, &artifact)?,
+                    Fetched::Gone => found.gone += 1,
+                    Fetched::Damaged => found.damaged.push(info.key.to_string()),
                 },
             }
         }
