@@ -27,6 +27,8 @@ pub(super) struct Appended {
     pub(super) pack: Arc<Pack>,
     /// Bytes of an object that this put published.
     pub(super) object_bytes: u64,
+    /// When it counts as used: at its generation, or before, if it comes from elsewhere.
+    pub(super) last_use: u64,
     /// The index and its epoch before the append: while both are the same, no pack was moved away
     /// by a clear, and the link count tells whether the pack is still there.
     pub(super) before: (Arc<Index>, u64),
@@ -98,7 +100,8 @@ impl Inner {
             return Ok(Bound::Done { rebound: 0 });
         }
         self.bind_content(locked, new, totals)?;
-        let slot = key_slot(&locked.index, &new.envelope, new.place);
+        let mut slot = key_slot(&locked.index, &new.envelope, new.place);
+        slot.last_use = new.last_use.min(slot.last_use);
         self.place(locked, &slot)?;
         totals.add(Field::Used, 1);
         // Only now: a writer that is killed before leaves a slot that leads to nothing live, not a

@@ -29,6 +29,7 @@
 mod append;
 mod bind;
 mod builder;
+mod carry;
 mod clear;
 mod collect;
 mod counters;
@@ -406,6 +407,43 @@ impl DiskStore {
         Ok(outcome)
     }
 
+    fn put_with(&self, key: &Fingerprint, entry: Entry, used: Option<u64>) -> Result<PutOutcome> {
+        let inner = &self.inner;
+        if self.is_read_only() {
+            Counters::add(&inner.counters.rejected_puts, 1);
+            let mut outcome = PutOutcome::new(PutStatus::Rejected(Rejection::ReadOnly));
+            outcome.displaced.push(Displaced::new(*key, entry));
+            return Ok(outcome);
+        }
+        if inner.limits.bytes == 0 || inner.limits.entries == 0 {
+            Counters::add(&inner.counters.puts, 1);
+            let mut outcome = PutOutcome::new(PutStatus::Stored);
+            outcome.displaced.push(Displaced::new(*key, entry));
+            return Ok(outcome);
+        }
+        let length = entry.artifact.len() as u64;
+        if length > inner.limits.bytes.min(envelope::LONGEST) {
+            Counters::add(&inner.counters.rejected_puts, 1);
+            let rejected = PutStatus::Rejected(Rejection::TooLarge);
+            return self.count_failure(self.refuse(key, entry, rejected));
+        }
+        let stored = self.count_failure(inner.put(key, &entry, used))?;
+        Counters::add(&inner.counters.puts, 1);
+        self.wake();
+        let status = if stored {
+            PutStatus::Stored
+        } else {
+            PutStatus::AlreadyStored
+        };
+        let mut outcome = PutOutcome::new(status);
+        match inner.enforce() {
+            Ok(evictions) => outcome.evictions = evictions,
+            // The entry is stored; the budget is tried again by the next put.
+            Err(_) => Counters::add(&inner.counters.maintenance_errors, 1),
+        }
+        Ok(outcome)
+    }
+
     fn count_failure<T>(&self, done: Result<T>) -> Result<T> {
         if done.is_err() {
             Counters::add(&self.inner.counters.failed_puts, 1);
@@ -460,40 +498,7 @@ impl Store for DiskStore {
     }
 
     fn put(&self, key: &Fingerprint, entry: Entry) -> Result<PutOutcome> {
-        let inner = &self.inner;
-        if self.is_read_only() {
-            Counters::add(&inner.counters.rejected_puts, 1);
-            let mut outcome = PutOutcome::new(PutStatus::Rejected(Rejection::ReadOnly));
-            outcome.displaced.push(Displaced::new(*key, entry));
-            return Ok(outcome);
-        }
-        if inner.limits.bytes == 0 || inner.limits.entries == 0 {
-            Counters::add(&inner.counters.puts, 1);
-            let mut outcome = PutOutcome::new(PutStatus::Stored);
-            outcome.displaced.push(Displaced::new(*key, entry));
-            return Ok(outcome);
-        }
-        let length = entry.artifact.len() as u64;
-        if length > inner.limits.bytes.min(envelope::LONGEST) {
-            Counters::add(&inner.counters.rejected_puts, 1);
-            let rejected = PutStatus::Rejected(Rejection::TooLarge);
-            return self.count_failure(self.refuse(key, entry, rejected));
-        }
-        let stored = self.count_failure(inner.put(key, &entry))?;
-        Counters::add(&inner.counters.puts, 1);
-        self.wake();
-        let status = if stored {
-            PutStatus::Stored
-        } else {
-            PutStatus::AlreadyStored
-        };
-        let mut outcome = PutOutcome::new(status);
-        match inner.enforce() {
-            Ok(evictions) => outcome.evictions = evictions,
-            // The entry is stored; the budget is tried again by the next put.
-            Err(_) => Counters::add(&inner.counters.maintenance_errors, 1),
-        }
-        Ok(outcome)
+        self.put_with(key, entry, None)
     }
 
     fn remove(&self, key: &Fingerprint) -> Result<bool> {

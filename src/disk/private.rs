@@ -100,7 +100,10 @@ pub(super) fn build(files: &Files, shared: Option<Index>) -> io::Result<Index> {
         };
         new.disk_bytes = new.disk_bytes.saturating_add(pack.len()?);
         pack.walk(&files.check, |offset, envelope, live| {
-            new.add(Place::new(number, offset), &envelope, live);
+            let place = Place::new(number, offset);
+            // A hint: what cannot be read now tells nothing.
+            let used = shared.as_ref().and_then(|it| used_at(it, &envelope, place));
+            new.add(place, &envelope, (live, used));
         })?;
     }
     let walked = Walk {
@@ -114,6 +117,14 @@ pub(super) fn build(files: &Files, shared: Option<Index>) -> io::Result<Index> {
         again: AtomicBool::new(false),
     };
     Ok(new.finish(private, key_id))
+}
+
+/// When a binding was last used, as far as an index that is being rebuilt knows.
+fn used_at(shared: &Index, envelope: &Envelope, place: Place) -> Option<u64> {
+    let hash = shared.hash(envelope.key.as_bytes());
+    let slots = shared.find(SlotKind::Key, hash).ok()?;
+    let slot = slots.iter().find(|(_, slot)| slot.place == place)?;
+    Some(slot.1.last_use)
 }
 
 /// A table that grows.
@@ -142,8 +153,8 @@ impl Builder {
     }
 
     /// Notes what a record binds, and the content it carries. A dead binding's content may be what
-    /// a live one shares.
-    fn add(&mut self, place: Place, envelope: &Envelope, live: bool) {
+    /// a live one shares. It was last used when `used` says, or else when it was bound.
+    fn add(&mut self, place: Place, envelope: &Envelope, (live, used): (bool, Option<u64>)) {
         let (kind, length) = (envelope.kind, envelope.length);
         let key = SlotHash::new(envelope.key.as_bytes(), self.seed);
         let content = SlotHash::new(envelope.digest.as_bytes(), self.seed);
@@ -177,7 +188,7 @@ impl Builder {
             } else {
                 content.tag(SlotKind::Content)
             },
-            last_use: envelope.generation,
+            last_use: used.unwrap_or(envelope.generation),
         });
         self.entries += u64::from(inserted && is_new);
     }
@@ -269,10 +280,10 @@ mod tests {
         let mut new = Builder::new(3).unwrap();
         let place = |n| Place::new(PackNumber(n), 64);
         for n in 1..=50_000 {
-            new.add(place(n), &envelope(n), n % 10 != 0);
+            new.add(place(n), &envelope(n), (n % 10 != 0, None));
         }
         // Twice is once, a newer binding of a key no new entry.
-        new.add(place(1), &envelope(1), true);
+        new.add(place(1), &envelope(1), (true, None));
         assert_eq!(new.entries, 45_000);
         let buckets = new.table.buckets();
         assert!(new.used < buckets * 16, "{} of {buckets}", new.used);
@@ -298,7 +309,7 @@ mod tests {
                 digest: Digest::of(b"x"),
                 ..envelope(n)
             };
-            new.add(Place::new(PackNumber(n), 64), &same, true);
+            new.add(Place::new(PackNumber(n), 64), &same, (true, None));
         }
         assert_eq!((new.table.buckets(), new.entries), (FIRST_BUCKETS, 1));
     }

@@ -25,11 +25,12 @@ const TRIES: usize = 16;
 const REBOUND_LIMIT: usize = 3;
 
 impl Inner {
-    /// Binds `key` to `entry`; `false` if exactly that was bound already.
-    pub(super) fn put(&self, key: &Fingerprint, entry: &Entry) -> Result<bool> {
+    /// Binds `key` to `entry`; `false` if exactly that was bound already. It counts as used now, or
+    /// when `used` says.
+    pub(super) fn put(&self, key: &Fingerprint, entry: &Entry, used: Option<u64>) -> Result<bool> {
         let digest = entry.artifact.digest();
         for _ in 0..TRIES {
-            match self.try_put(key, entry, &digest) {
+            match self.try_put(key, entry, &digest, used) {
                 Ok(Some(stored)) => return Ok(stored),
                 Ok(None) => {}
                 // The directory was deleted: taking the lock makes it anew.
@@ -55,6 +56,7 @@ impl Inner {
         key: &Fingerprint,
         entry: &Entry,
         digest: &Digest,
+        used: Option<u64>,
     ) -> io::Result<Option<bool>> {
         let index = self.live_index();
         let bytes = entry.artifact.as_slice();
@@ -72,6 +74,10 @@ impl Inner {
             let same =
                 same && (self.limits.max_age.is_none() || newest.envelope.put_at() >= put_at);
             if same && self.holds(newest, known.as_ref(), bytes)? {
+                match used {
+                    None => self.note_use(&index, newest),
+                    Some(at) => self.touch_at(&[(*key, at)]).map_err(into_io)?,
+                }
                 self.adopt(&index, newest);
                 Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);
                 return Ok(Some(false));
@@ -102,6 +108,7 @@ impl Inner {
             place,
             pack,
             object_bytes,
+            last_use: used.unwrap_or(generation),
             before,
         };
         match self.bind(&appended).map_err(into_io)? {
@@ -169,7 +176,6 @@ impl Inner {
 
     /// What was found stored is relied on, so the next flush covers it, whoever wrote it.
     fn adopt(&self, index: &Index, binding: &Binding) {
-        self.note_use(index, binding);
         let mut pending = self.pending.lock().expect(POISON);
         pending.add_pack(&binding.pack);
         match binding.envelope.kind {
@@ -200,6 +206,7 @@ impl Inner {
                 place,
                 pack,
                 object_bytes: 0,
+                last_use: envelope.generation,
                 before,
             };
             if matches!(self.bind(&appended)?, Bound::Done { .. }) {

@@ -291,6 +291,29 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_is_being_rebuilt_still_tells_last_uses() {
+        let (_dir, root) = filled();
+        let day = std::time::Duration::from_secs(24 * 60 * 60);
+        let then = std::time::SystemTime::now() - day;
+        let store = DiskStore::open(&root).unwrap();
+        let _ = store.put_used_at(&key(50), vec![1].into(), then).unwrap();
+        drop(store);
+        let index = root.join("v1/index");
+        let file = RealFs::UNCHECKED.open(&index, Access::Write).unwrap();
+        let at = Field::Flags.offset();
+        file.write_at(&REBUILDING.to_ne_bytes(), at).unwrap();
+        let used = || {
+            let store = spied(&root).0;
+            assert!(store.inner.index().as_private().is_some());
+            store.info(&key(50)).unwrap().unwrap().last_used
+        };
+        assert_eq!(used(), then);
+        // Where nobody knows, it was used when it was bound.
+        std::fs::remove_file(&index).unwrap();
+        assert!(used() > then + day / 2);
+    }
+
+    #[test]
     fn a_call_that_fails_is_an_error_or_a_miss_and_nothing_is_tried_in_its_place() {
         use crate::sys::fault::{FaultFs, Plan};
         const EIO: i32 = 5;

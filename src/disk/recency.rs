@@ -6,7 +6,7 @@
 
 use super::counters::Counters;
 use super::index::Index;
-use super::inner::{Inner, Locked};
+use super::inner::{Inner, Locked, now};
 use super::lock::turn;
 use super::lookup::Binding;
 use super::rebuild::raise_generation;
@@ -202,6 +202,23 @@ impl Inner {
             }
             raise_generation(&locked.index, tick).map_err(io)?;
             self.add_to_life(&locked.index).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Keys were used elsewhere at these times: what is known to have been used later stays so.
+    pub(super) fn touch_at(&self, uses: &[(Fingerprint, u64)]) -> Result<()> {
+        let io = |e| self.error("write when entries were last used", e);
+        for batch in uses.chunks(BATCH) {
+            let locked = self.locked()?;
+            // Nothing was used in the future.
+            let latest = now();
+            for (key, at) in batch {
+                let hash = locked.index.hash(key.as_bytes());
+                refresh(&locked.index, hash, (*at).min(latest)).map_err(io)?;
+            }
+            let newest = batch.iter().map(|(_, at)| (*at).min(latest)).max();
+            raise_generation(&locked.index, newest.unwrap_or(0)).map_err(io)?;
         }
         Ok(())
     }

@@ -61,6 +61,10 @@ pub(crate) enum Command {
     Verify(cmd::verify::Verify),
     Rebuild(cmd::rebuild::Rebuild),
     Clear(cmd::clear::Clear),
+    Export(cmd::export::Export),
+    Import(cmd::import::Import),
+    Merge(cmd::merge::Merge),
+    Ci(cmd::ci::Ci),
     Completions(cmd::completions::Completions),
     Man(cmd::completions::Man),
 }
@@ -81,26 +85,35 @@ mod tests {
         let command = Cli::command();
         for sub in command.get_subcommands() {
             let name = sub.get_name();
-            let heading = format!("### `keepwarm {name}");
-            let at = docs.find(&heading);
-            let at = at.unwrap_or_else(|| panic!("docs/cli.md has no heading {heading:?}"));
-            let section = &docs[at + heading.len()..];
-            let section = &section[..section.find("\n### ").unwrap_or(section.len())];
-            for arg in sub.get_arguments() {
-                let text = match (arg.get_long(), arg.get_value_names()) {
-                    (Some(long), _) => format!("--{long}"),
-                    (None, Some([name, ..])) => name.to_string(),
-                    _ => panic!("an argument of {name} without a name"),
-                };
-                assert!(
-                    section.contains(&text),
-                    "{name}: {text} is not in docs/cli.md"
-                );
+            if sub.has_subcommands() {
+                for below in sub.get_subcommands() {
+                    is_documented(docs, &format!("{name} {}", below.get_name()), below);
+                }
+            } else {
+                is_documented(docs, name, sub);
             }
         }
         for arg in command.get_arguments() {
             let long = arg.get_long().expect("every global flag has a long name");
             assert!(docs.contains(&format!("--{long}")), "{long}");
+        }
+    }
+    fn is_documented(docs: &str, name: &str, command: &clap::Command) {
+        let heading = format!("### `keepwarm {name}");
+        let at = docs.find(&heading);
+        let at = at.unwrap_or_else(|| panic!("docs/cli.md has no heading {heading:?}"));
+        let section = &docs[at + heading.len()..];
+        let section = &section[..section.find("\n### ").unwrap_or(section.len())];
+        for arg in command.get_arguments() {
+            let text = match (arg.get_long(), arg.get_value_names()) {
+                (Some(long), _) => format!("--{long}"),
+                (None, Some([name, ..])) => name.to_string(),
+                _ => panic!("an argument of {name} without a name"),
+            };
+            assert!(
+                section.contains(&text),
+                "{name}: {text} is not in docs/cli.md"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::cli::Cli;
 use crate::failure::{Failure, Result, is_missing};
 use crate::output;
 use crate::settings::{Mode, Settings};
+use crate::units;
 use keepwarm::{Cache, DiskStore, DiskStoreBuilder, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,8 +53,26 @@ impl Context {
 
     /// The directory for looking: nothing in it is changed, and it has to be there.
     pub(crate) fn look(&self) -> Result<DiskStore> {
-        let opened = self.builder().read_only(true).open(self.directory()?);
-        opened.map_err(|e| self.explain(e))
+        self.look_at(self.directory()?)
+    }
+
+    /// The same for another directory.
+    pub(crate) fn look_at(&self, directory: &Path) -> Result<DiskStore> {
+        let opened = self.builder().read_only(true).open(directory);
+        opened.map_err(|e| explain(directory, e))
+    }
+
+    /// The directory for looking; where there is none, that is said on standard error.
+    pub(crate) fn look_if_there(&self) -> Result<Option<DiskStore>> {
+        let directory = self.directory()?;
+        match self.builder().read_only(true).open(directory) {
+            Err(e) if is_missing(&e) => {
+                let directory = units::printable(&directory.display().to_string());
+                output::note(&format!("there is no cache in {directory} yet"));
+                Ok(None)
+            }
+            opened => opened.map(Some).map_err(|e| self.explain(e)),
+        }
     }
 
     /// The directory for changing what is in it; it has to be there. Refused in read-only mode.
@@ -128,12 +147,16 @@ impl Context {
     }
 
     fn explain(&self, e: keepwarm::Error) -> Failure {
-        if !is_missing(&e) {
-            return e.into();
-        }
-        let path = self.directory.as_deref().unwrap_or(Path::new(""));
-        let what = format!("there is no cache in {}", path.display());
-        Failure::failed(what)
-            .advise("Give its directory with -C DIR or KEEPWARM_DIR. It is made by the first put.")
+        let directory = self.directory.as_deref();
+        explain(directory.unwrap_or(Path::new("")), e)
     }
+}
+
+fn explain(directory: &Path, e: keepwarm::Error) -> Failure {
+    if !is_missing(&e) {
+        return e.into();
+    }
+    let what = format!("there is no cache in {}", directory.display());
+    Failure::failed(what)
+        .advise("Give its directory with -C DIR or KEEPWARM_DIR. It is made by the first put.")
 }

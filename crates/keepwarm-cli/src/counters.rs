@@ -1,7 +1,10 @@
 //! What all processes did with a directory, as it is printed, and kept with a mark.
 
+use crate::failure::{Failure, Result};
+use crate::marks;
+use crate::output;
 use crate::units;
-use keepwarm::DirectoryStats;
+use keepwarm::{DirectoryStats, DiskStore, Mark};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -124,6 +127,49 @@ impl Counters {
             ("build time saved", time(self.build_nanos_saved)),
         ]
     }
+}
+
+/// What was counted, and since when.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    /// A time for programs; `None` if it is since the directory was made.
+    pub(crate) since: Option<String>,
+    pub(crate) counters: Counters,
+    /// The mark that was asked for.
+    pub(crate) mark: Option<Mark>,
+}
+
+/// What was counted since the mark of that name; without one, since the counters began.
+pub(crate) fn counted(
+    store: &DiskStore,
+    life: &DirectoryStats,
+    since: Option<&str>,
+) -> Result<Counted> {
+    let now = Counters::new(life);
+    let mut counted = Counted {
+        since: life.since.map(units::timestamp),
+        counters: now,
+        mark: None,
+    };
+    let Some(name) = since else {
+        return Ok(counted);
+    };
+    if marks::parse_name(name).is_err() {
+        return Err(Failure::usage(format!("{name} is no name of a mark"))
+            .advise("Counters are kept with marks that have a name: `keepwarm mark NAME`."));
+    }
+    let saved = marks::load(store, name)?;
+    counted.mark = Some(saved.mark()?);
+    let at = saved.time()?;
+    let difference = now.since(&saved.counters);
+    let difference = difference.filter(|_| life.since.is_none_or(|zeroed| zeroed <= at));
+    if let Some(difference) = difference {
+        counted.since = Some(units::timestamp(at));
+        counted.counters = difference;
+    } else {
+        output::note("the counters began anew after the mark: what came before is missing");
+    }
+    Ok(counted)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | `item`, `counters`, `metrics` | entries and statistics, as programs read them |
 //! | `marks` | moments that have a name |
 //! | `progress`, `interrupt` | long work on a terminal; Ctrl-C |
+//! | `archive/`, `fetch`, `arrival` | archives of entries; reading what is copied; which of two entries stays |
 //! | `wrap/` | what `exec` is made of |
 //! | `report/` | what `report` is made of |
 //! | `cmd/` | one file a sub-command |
@@ -24,11 +25,14 @@
     reason = "doc comments of arguments are the help that people read"
 )]
 
+mod archive;
+mod arrival;
 mod cli;
 mod cmd;
 mod context;
 mod counters;
 mod failure;
+mod fetch;
 mod files;
 mod interrupt;
 mod item;

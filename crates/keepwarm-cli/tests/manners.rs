@@ -84,7 +84,7 @@ fn the_directory_is_what_c_says_then_the_variable_then_the_platform() {
 
 /// Every sub-command, with arguments that it understands; whether it makes a cache, and whether it
 /// asks for an entry.
-const COMMANDS: [(&[&str], bool, bool); 17] = [
+const COMMANDS: [(&[&str], bool, bool); 20] = [
     (&["stats"], false, false),
     (&["ls"], false, false),
     (&["show", KEY], false, true),
@@ -102,8 +102,19 @@ const COMMANDS: [(&[&str], bool, bool); 17] = [
     (&["verify", "--repair"], false, false),
     (&["rebuild"], false, false),
     (&["clear"], false, false),
+    (&["export", "out"], false, false),
+    (&["import", "archive"], true, false),
+    (&["merge", "other"], false, false),
 ];
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// What the arguments of [`COMMANDS`] name, but for the cache that is merged.
+fn make_inputs(place: &Place) {
+    std::fs::write(place.path("file"), "x").unwrap();
+    let archive = Place::with_entries(1);
+    archive.text(&["export", "archive"]);
+    std::fs::copy(archive.path("archive"), place.path("archive")).unwrap();
+}
 
 #[test]
 fn every_sub_command_has_help() {
@@ -124,7 +135,16 @@ fn every_sub_command_has_help() {
         }
         seen += 1;
     }
-    assert!(seen >= 17, "{help}");
+    assert!(seen >= 22, "{help}");
+    for name in ["key", "summary"] {
+        let usage = predicate::str::contains(format!("Usage: keepwarm ci {name}"));
+        let mut command = bare_keepwarm();
+        command
+            .args(["ci", name, "--help"])
+            .assert()
+            .success()
+            .stdout(usage);
+    }
     for (args, ..) in COMMANDS {
         assert!(commands.contains(args[0]), "{}", args[0]);
     }
@@ -138,7 +158,7 @@ fn where_there_is_no_cache_it_says_so_and_makes_none() {
             if empty_folder {
                 std::fs::create_dir(place.cache_dir()).unwrap();
             }
-            std::fs::write(place.path("file"), "x").unwrap();
+            make_inputs(&place);
             if makes {
                 place.text(args);
                 continue;
@@ -158,8 +178,8 @@ fn where_there_is_no_cache_it_says_so_and_makes_none() {
 fn what_is_no_directory_or_of_a_newer_version_says_what_to_do() {
     let place = Place::empty();
     std::fs::write(place.cache_dir(), "a file").unwrap();
+    make_inputs(&place);
     for (args, ..) in COMMANDS {
-        std::fs::write(place.path("file"), "x").unwrap();
         let said = place.error(1, args);
         assert!(said.contains("error: "), "{args:?}: {said}");
         assert!(!said.contains("panicked"), "{args:?}: {said}");
@@ -182,7 +202,7 @@ fn what_is_no_directory_or_of_a_newer_version_says_what_to_do() {
 fn switched_off_it_does_nothing_and_finds_nothing() {
     let place = Place::with_entries(1);
     let before = place.json(&["ls"]);
-    std::fs::write(place.path("file"), "other").unwrap();
+    make_inputs(&place);
     for (args, _, asks) in COMMANDS {
         let said = predicate::str::contains("switched off");
         let mut command = place.keepwarm(args);
@@ -191,6 +211,7 @@ fn switched_off_it_does_nothing_and_finds_nothing() {
         command.assert().code(code).stdout("").stderr(said);
     }
     assert_eq!(place.json(&["ls"]), before);
+    assert!(!place.path("out").exists());
     assert_eq!(
         place.text(&["get", &key(0).to_string()]).into_bytes(),
         support::content(0)

@@ -1,12 +1,16 @@
 //! One file a sub-command: its arguments, which clap reads, and `run`.
 
+pub(crate) mod ci;
 pub(crate) mod clear;
 pub(crate) mod completions;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod get;
+pub(crate) mod import;
 pub(crate) mod ls;
 pub(crate) mod mark;
+pub(crate) mod merge;
 pub(crate) mod namespaces;
 pub(crate) mod path;
 pub(crate) mod prune;
@@ -47,6 +51,10 @@ pub(crate) fn run(context: &Context, command: &Command, out: &mut Output) -> Res
         Command::Verify(args) => args.run(context, out),
         Command::Rebuild(args) => args.run(context, out),
         Command::Clear(args) => args.run(context, out),
+        Command::Export(args) => args.run(context, out),
+        Command::Import(args) => args.run(context, out),
+        Command::Merge(args) => args.run(context, out),
+        Command::Ci(args) => args.run(context, out),
         Command::Completions(args) => args.run(out),
         Command::Man(args) => args.run(out),
     }

@@ -1,14 +1,13 @@
 //! `keepwarm stats`: what is in the directory, and what all processes did with it.
 
 use crate::context::Context;
-use crate::counters::Counters;
+use crate::counters::{self, Counters};
 use crate::failure::{Failure, Outcome, Result};
-use crate::marks;
 use crate::metrics;
 use crate::output::{self, Format, Output, Table};
 use crate::units;
 use clap::Args;
-use keepwarm::{DirectoryStats, DiskStore, StoredAs};
+use keepwarm::{DiskStore, StoredAs};
 use serde::Serialize;
 
 /// Show how large the cache is, what it was asked for and what it saved
@@ -104,7 +103,7 @@ impl Stats {
             context.look()?
         };
         let life = store.directory_stats()?;
-        let (since, counters) = self.counters(&store, &life)?;
+        let counted = counters::counted(&store, &life, self.since.as_deref())?;
         let report = Report {
             directory: store.path().display().to_string(),
             mode: context.settings().mode.name(),
@@ -112,8 +111,8 @@ impl Stats {
             max_size: context.settings().max_size,
             disk_bytes: life.cached_bytes,
             entries: life.entries,
-            since,
-            counters,
+            since: counted.since,
+            counters: counted.counters,
             detail: self.detail.then(|| Detail::new(&store)).transpose()?,
         };
         match out.format() {
@@ -126,32 +125,6 @@ impl Stats {
             output::note("the counters are zero now");
         }
         Ok(Outcome::Done)
-    }
-
-    /// Since when, and what.
-    fn counters(
-        &self,
-        store: &DiskStore,
-        life: &DirectoryStats,
-    ) -> Result<(Option<String>, Counters)> {
-        let now = Counters::new(life);
-        let zeroed = life.since.map(units::timestamp);
-        let Some(name) = &self.since else {
-            return Ok((zeroed, now));
-        };
-        if marks::parse_name(name).is_err() {
-            return Err(Failure::usage(format!("{name} is no name of a mark"))
-                .advise("Counters are kept with marks that have a name: `keepwarm mark NAME`."));
-        }
-        let saved = marks::load(store, name)?;
-        let at = saved.time()?;
-        let counted = now.since(&saved.counters);
-        let counted = counted.filter(|_| life.since.is_none_or(|zeroed| zeroed <= at));
-        if let Some(counters) = counted {
-            return Ok((Some(units::timestamp(at)), counters));
-        }
-        output::note("the counters began anew after the mark: what came before is missing");
-        Ok((zeroed, now))
     }
 }
 
