@@ -105,9 +105,9 @@ fn what_came_from_the_directory_is_text_wherever_it_stands() {
         "in the treemap"
     );
     assert!(page.texts("h1")[0].ends_with("<img src=x onerror=alert(1)> & \"{{entries}}\""));
-    // Control characters are named, what no document may hold is replaced.
+    // Control and bidi characters are named, what no document may hold is replaced.
     let told = page.texts("title");
-    let tail = "\\u{1b}\u{202e}\u{fffd}";
+    let tail = "\\u{1b}\\u{202e}\u{fffd}";
     assert!(told.iter().any(|text| text.contains(tail)), "{told:?}");
     let json: Value = serde_json::from_str(&run(&["report", "--format", "json"])).unwrap();
     let names = json["namespaces"].as_array().unwrap().iter();
