@@ -9,7 +9,7 @@ mod support;
 
 use keepwarm::{DiskStore, Entry, Prune, PutStatus, Store};
 use std::time::{Duration, SystemTime};
-use support::{bytes, fast_dir, key, open};
+use support::{bytes, fast_dir, key, open, wait};
 
 #[test]
 fn what_is_carried_here_counts_as_used_when_it_was_used_elsewhere() {
@@ -58,10 +58,9 @@ fn what_is_carried_here_counts_as_used_when_it_was_used_elsewhere() {
 #[test]
 fn what_is_carried_into_a_full_directory_is_the_first_to_go_if_it_is_the_oldest() {
     let dir = fast_dir();
-    let store = DiskStore::builder()
-        .entry_budget(10)
-        .open(dir.path())
-        .unwrap();
+    let builder = DiskStore::builder().entry_budget(10);
+    // Nothing is evicted before a new directory is known to be empty.
+    let store = wait(builder.open(dir.path()).unwrap());
     for n in 0..10 {
         let _ = store.put(&key(n), bytes(n, 100).into()).unwrap();
     }
