@@ -12,7 +12,7 @@ use keepwarm::{DiskStore, Store};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use support::{bytes, child, files_in, get, join, key, open, role, wait};
 
 const KEYS: u64 = 60;
@@ -99,6 +99,13 @@ fn run_role() -> bool {
 /// Everything is in order once it is quiet: totals are what is there, and the budget holds.
 fn check_at_rest(dir: &Path) {
     let store = wait(store(dir));
+    // An object that a killed process had published and not bound yet is removed by a sweep, once it
+    // is so old that no process can be about to bind it.
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    for path in files_in(dir, "objects") {
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
     for n in 0..KEYS {
         if let Some(found) = get(&store, n) {
             check(n, &found);

@@ -1,4 +1,4 @@
-//! Clearing: packs and objects are moved aside as a whole, then deleted.
+//! Clearing: objects and packs are moved aside as a whole, then deleted.
 
 use super::header::Field;
 use super::index::{Index, NewIndex};
@@ -24,7 +24,9 @@ impl Inner {
         let mut aside = Vec::new();
         // From here on, whatever comes of it, folders may be new.
         self.pending.lock().expect(POISON).names = true;
-        for folder in [self.files.layout.packs(), self.files.layout.objects()] {
+        // Objects first: who dies in between leaves bindings without objects, which are misses, and not
+        // objects that nothing names, which take space until a sweep finds them old.
+        for folder in [self.files.layout.objects(), self.files.layout.packs()] {
             let to = self.tmp.unused_name(&self.files).map_err(io)?;
             match self.files.fs.rename(&folder, &to) {
                 Ok(()) => aside.push(to),
