@@ -98,7 +98,6 @@ fn run_role() -> bool {
 
 /// Everything is in order once it is quiet: totals are what is there, and the budget holds.
 fn check_at_rest(dir: &Path) {
-    let store = wait(store(dir));
     // An object that a killed process had published and not bound yet is removed by a sweep, once it
     // is so old that no process can be about to bind it.
     let long_ago = SystemTime::now() - Duration::from_secs(3600);
@@ -106,6 +105,7 @@ fn check_at_rest(dir: &Path) {
         let file = fs::File::open(path).unwrap();
         file.set_modified(long_ago).unwrap();
     }
+    let store = wait(store(dir));
     for n in 0..KEYS {
         if let Some(found) = get(&store, n) {
             check(n, &found);
