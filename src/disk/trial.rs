@@ -11,13 +11,13 @@ use super::pack;
 use super::slot::SlotKind;
 use crate::fingerprint::Fingerprint;
 use crate::store::Store;
+use crate::sync::Ordering;
 use crate::sys::FileSystem;
 use crate::sys::crash::{CrashFs, Cut, Replay, Rng};
 use crate::sys::fault::{Fault, FaultFs, Plan};
 use crate::sys::real::RealFs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Keys of a trial.
