@@ -577,7 +577,7 @@ fn totals(store: &DiskStore) -> Verdict {
         if verdict.is_ok() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        crate::sync::sleep(Duration::from_millis(50));
     }
     verdict
 }
