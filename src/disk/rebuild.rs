@@ -8,7 +8,8 @@ use super::counters::Counters;
 use super::envelope::{Envelope, Kind, SIZE, record_len};
 use super::header::{Field, REBUILDING};
 use super::index::Index;
-use super::inner::{Inner, Locked};
+use super::inner::{Inner, Locked, now};
+use super::layout::PackNumber;
 use super::lookup::{Binding, Content};
 use super::object;
 use super::pack::{Files, Pack, list};
@@ -17,6 +18,7 @@ use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::sys::Meta;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::io;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -318,20 +320,23 @@ pub(super) fn content_slot(envelope: &Envelope, hash: SlotHash, place: Place) ->
     }
 }
 
-/// Not below the generation of any record, as far as the packs' times tell; 0 where there is no pack.
+/// Not below the generation of any record, as far as the packs' times tell, and where these cannot be
+/// looked at the clock; 0 where there is no pack.
 ///
 /// Generations run ahead of the clock by the second that is added here, which is more than what
 /// counting them does.
 pub(super) fn newest(files: &Files) -> u64 {
-    // A pack that cannot be looked at is the rebuild's to complain about.
-    let packs = list(files).unwrap_or_default();
-    let Some(newest) = packs.iter().filter_map(|(_, meta)| meta.modified).max() else {
-        return 0;
+    let time = |(_, meta): &(PackNumber, Meta)| {
+        let since = meta.modified?.duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_nanos()).ok()
     };
-    let since = newest.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos())
-        .unwrap_or(0)
-        .saturating_add(1_000_000_000)
+    let newest = match list(files) {
+        Ok(packs) if packs.is_empty() => return 0,
+        Ok(packs) => packs.iter().filter_map(time).max().unwrap_or(0),
+        // The rebuild will say so.
+        Err(_) => now(),
+    };
+    newest.saturating_add(1_000_000_000)
 }
 
 /// New generations are above `generation` from now on. The caller holds the lock.

@@ -239,3 +239,18 @@ fn what_was_appended_after_a_torn_record_survives_the_loss_of_the_index() {
         assert!(store.get(&key(n)).unwrap().is_some(), "{n} was lost");
     }
 }
+
+#[test]
+fn where_packs_cannot_be_looked_at_the_clock_tells_how_new_they_may_be() {
+    use crate::disk::rebuild::newest;
+    let dir = fast_dir();
+    let plan = Arc::new(Plan::default());
+    let store = open(dir.path(), &plan);
+    assert_eq!(newest(&store.inner.files), 0, "there is none");
+    let _ = store.put(&key(1), content(1).into()).unwrap();
+    let begun = crate::store::now();
+    fail(&plan, 1, EIO, ANY);
+    assert!(newest(&store.inner.files) > begun);
+    plan.stop();
+    assert!(newest(&store.inner.files) > begun);
+}
