@@ -8,7 +8,6 @@
 mod support;
 
 use predicates::prelude::*;
-use std::io::Read as _;
 use std::process::{Command, Stdio};
 use support::{Place, bare_keepwarm, key};
 
@@ -370,17 +369,5 @@ fn colour_is_for_terminals_and_not_where_it_is_not_wanted() {
 #[test]
 fn nothing_is_said_when_nobody_reads_any_more() {
     let place = Place::with_entries(3_000);
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("keepwarm"))
-        .arg("-C")
-        .arg(place.cache_dir())
-        .args(["ls", "--full-keys"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    stdout.read_exact(&mut [0; 10]).unwrap();
-    drop(stdout);
-    let done = child.wait_with_output().unwrap();
-    assert_eq!((done.status.code(), &done.stderr[..]), (Some(0), &b""[..]));
+    place.stops_reading(&["ls", "--full-keys"]);
 }

@@ -12,7 +12,9 @@ pub mod running;
 use assert_cmd::Command;
 use keepwarm::{Cache, Fingerprint};
 use serde_json::Value;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// A folder that is gone afterwards, with a cache directory in it that is not there yet.
 pub struct Place {
@@ -20,6 +22,23 @@ pub struct Place {
 }
 
 impl Place {
+    /// Runs the command, reads a little of what it says and closes the pipe: it ends quietly.
+    pub fn stops_reading(&self, args: &[&str]) {
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("keepwarm"))
+            .arg("-C")
+            .arg(self.cache_dir())
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 10]).unwrap();
+        drop(stdout);
+        let done = child.wait_with_output().unwrap();
+        assert_eq!((done.status.code(), &done.stderr[..]), (Some(0), &b""[..]));
+    }
+
     /// One without a cache.
     pub fn empty() -> Self {
         Self {
