@@ -299,7 +299,7 @@ fn foreign_files_in_every_folder_do_no_harm() {
         fs::create_dir_all(&folder).unwrap();
         for name in [
             "README",
-            "00000000000",
+            "000000000",
             "ffffffffffff",
             ".hidden",
             "évil",

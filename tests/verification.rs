@@ -451,7 +451,7 @@ fn foreign_files_are_named_and_left_alone() {
 #[test]
 fn a_pack_without_a_header_is_found_and_unlinked() {
     let (dir, store) = populated();
-    let path = dir.path().join("v1/packs/00000000abc");
+    let path = dir.path().join("v1/packs/000000abc");
     fs::write(&path, vec![7; 5000]).unwrap();
     expect(&verify(&store, false), &[(Fault::NoPack, 1)]);
     assert!(path.exists());

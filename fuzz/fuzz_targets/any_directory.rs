@@ -72,7 +72,7 @@ fn path(base: &Path, place: &Place, content: &[u8]) -> Option<PathBuf> {
     };
     Some(match place {
         Place::Index => base.join("index"),
-        Place::Pack(n) => base.join(format!("packs/{:011x}", u64::from(*n) << 36)),
+        Place::Pack(n) => base.join(format!("packs/{:09x}", u64::from(*n) << 28)),
         Place::Object => object(Digest::of(content)),
         Place::ForeignObject(n) => object(Digest::of(&[*n])),
         Place::Temporary(n) => base.join(format!("tmp/{n:024x}/alive")),

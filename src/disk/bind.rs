@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::envelope::{Envelope, KeyId, Kind, growth, record_len};
 use super::header::{Changes, Field, REBUILDING, sealed};
+use super::hits::Hits;
 use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lookup::Binding;
@@ -169,6 +170,7 @@ impl Inner {
             allocated: Allocated::of(allocated),
             content: u32::from(kind == Kind::Object),
             last_use: new.envelope.generation,
+            hits: Hits::default(),
         };
         let known = index.find(SlotKind::Content, hash).map_err(io)?;
         for (at, old) in known {
@@ -338,5 +340,6 @@ pub(super) fn key_slot_under(
         allocated: Allocated::of(allocated),
         content,
         last_use: envelope.generation,
+        hits: Hits::default(),
     }
 }

@@ -300,9 +300,14 @@ impl Inner {
 
     /// Ends a binding that has a copy. The caller holds the lock.
     fn retire(&self, index: &Index, original: &Binding, copy: &Binding) -> io::Result<()> {
-        // A use may have been written to the original's slot alone.
-        if copy.slot.last_use < original.slot.last_use {
-            index.set_last_use(copy.at, original.slot.last_use)?;
+        // Uses may have been written to the original's slot alone.
+        let slot = Slot {
+            last_use: copy.slot.last_use.max(original.slot.last_use),
+            hits: copy.slot.hits.max(original.slot.hits),
+            ..copy.slot
+        };
+        if slot != copy.slot {
+            index.write(copy.at, &slot)?;
         }
         original.pack.mark_dead(original.slot.place.offset())?;
         self.pending.lock().expect(POISON).add_pack(&original.pack);
@@ -467,12 +472,18 @@ mod tests {
         let (store, original, copy) = moving(&dir);
         let index = store.inner.index();
         let used = original.slot.last_use + 1_000_000_000;
-        index.set_last_use(original.at, used).unwrap();
+        let slot = Slot {
+            last_use: used,
+            hits: original.slot.hits.plus(3, 0),
+            ..original.slot
+        };
+        index.write(original.at, &slot).unwrap();
         store.inner.retire_originals(&[copy]).unwrap();
         let slots = index.find(SlotKind::Key, original.slot.hash).unwrap();
         assert_eq!(slots.len(), 1);
         assert_ne!(slots[0].1.place, original.slot.place);
         assert_eq!(slots[0].1.last_use, used);
+        assert_eq!(slots[0].1.hits.count(), 3);
     }
 
     #[test]

@@ -529,15 +529,10 @@ impl Index {
         self.change(&totals)
     }
 
-    /// Writes the last use of a slot. The caller holds the lock.
-    pub(super) fn set_last_use(&self, at: Position, last_use: u64) -> io::Result<()> {
-        let offset = header::SIZE as u64 + at.last_use_offset();
-        self.file()?.write_at(&last_use.to_ne_bytes(), offset)
-    }
-
-    /// Writes the last uses of slots, in the order of their places: those that are near each other
-    /// with one write, which leaves what stands between as it is. The caller holds the lock.
-    pub(super) fn set_last_uses(&self, mut uses: &[(Position, u64)]) -> io::Result<()> {
+    /// Writes slots that are there, of which only the uses change, in the order of their places:
+    /// those that are near each other with one write, which leaves what stands between as it is. The
+    /// caller holds the lock.
+    pub(super) fn write_uses(&self, mut uses: &[(Position, Slot)]) -> io::Result<()> {
         while let Some(((first, _), near)) = uses.first().zip(uses.chunk_by(are_near).next()) {
             let last = near.last().map_or(first.bucket, |(at, _)| at.bucket);
             let mut bytes = Vec::new();
@@ -545,14 +540,20 @@ impl Index {
                 self.with_bucket(bucket, |words| bytes.extend_from_slice(&words.bytes()))?;
             }
             let base = first.bucket * BUCKET_BYTES;
-            let within = |at: &Position| usize::try_from(at.last_use_offset() - base).unwrap_or(0);
-            for (at, last_use) in near {
-                bytes[within(at)..][..8].copy_from_slice(&last_use.to_ne_bytes());
+            let within = |offset: u64| usize::try_from(offset - base).unwrap_or(0);
+            let mut end = 0;
+            for (at, slot) in near {
+                let body = at.body();
+                end = within(body.end);
+                let (_, words) = slot.encode();
+                let out = bytes[within(body.start)..end].chunks_exact_mut(8);
+                for (out, word) in out.zip(words) {
+                    out.copy_from_slice(&word.to_ne_bytes());
+                }
             }
-            let start = within(first);
-            let end = near.last().map_or(start, |(at, _)| within(at)) + 8;
-            let offset = header::SIZE as u64 + first.last_use_offset();
-            self.file()?.write_at(&bytes[start..end], offset)?;
+            let start = first.body().start;
+            let offset = header::SIZE as u64 + start;
+            self.file()?.write_at(&bytes[within(start)..end], offset)?;
             uses = &uses[near.len()..];
         }
         Ok(())
@@ -560,6 +561,6 @@ impl Index {
 }
 
 /// Whether two uses, of which the second is behind the first, are written with one write.
-fn are_near((one, _): &(Position, u64), (other, _): &(Position, u64)) -> bool {
-    one.last_use_offset() / NEAR == other.last_use_offset() / NEAR
+fn are_near((one, _): &(Position, Slot), (other, _): &(Position, Slot)) -> bool {
+    one.body().start / NEAR == other.body().start / NEAR
 }

@@ -17,13 +17,13 @@ pub(super) const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806
 # This file marks a cache directory of keepwarm. All of it may be deleted at any time.\n\
 # For information about cache directory tags see https://bford.info/cachedir/\n";
 
-/// A pack's number: the first 44 bits of its random id, and its file name in hexadecimal.
+/// A pack's number: the first 36 bits of its random id, and its file name in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PackNumber(pub(super) u64);
 
 impl PackNumber {
     /// How many bits a number has.
-    pub(super) const BITS: u32 = 44;
+    pub(super) const BITS: u32 = 36;
 
     /// The number in an id.
     pub(super) fn of(id: &[u8; 16]) -> Self {
@@ -39,7 +39,7 @@ impl PackNumber {
     }
 
     pub(super) fn file_name(self) -> String {
-        format!("{:011x}", self.0)
+        format!("{:09x}", self.0)
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) mod fuzzing;
 mod header;
 mod heal;
 mod history;
+mod hits;
 mod index;
 mod inner;
 mod janitor;

@@ -3,6 +3,7 @@
 
 use super::envelope::{Envelope, KeyId, Kind, record_len};
 use super::header::{Constants, Field, REBUILDING, RETIRING};
+use super::hits::Hits;
 use super::index::{FIRST_BUCKETS, Index};
 use super::layout::PackNumber;
 use super::object;
@@ -102,8 +103,8 @@ pub(super) fn build(files: &Files, shared: Option<Index>) -> io::Result<Index> {
         pack.walk(&files.check, |offset, envelope, live| {
             let place = Place::new(number, offset);
             // A hint: what cannot be read now tells nothing.
-            let used = shared.as_ref().and_then(|it| used_at(it, &envelope, place));
-            new.add(place, &envelope, (live, used));
+            let known = shared.as_ref().and_then(|it| known(it, &envelope, place));
+            new.add(place, &envelope, (live, known));
         })?;
     }
     let walked = Walk {
@@ -119,12 +120,12 @@ pub(super) fn build(files: &Files, shared: Option<Index>) -> io::Result<Index> {
     Ok(new.finish(private, key_id))
 }
 
-/// When a binding was last used, as far as an index that is being rebuilt knows.
-fn used_at(shared: &Index, envelope: &Envelope, place: Place) -> Option<u64> {
+/// The slot of a binding, as far as an index that is being rebuilt has one: it tells its uses.
+fn known(shared: &Index, envelope: &Envelope, place: Place) -> Option<Slot> {
     let hash = shared.hash(envelope.key.as_bytes());
     let slots = shared.find(SlotKind::Key, hash).ok()?;
     let slot = slots.iter().find(|(_, slot)| slot.place == place)?;
-    Some(slot.1.last_use)
+    Some(slot.1)
 }
 
 /// A table that grows.
@@ -153,8 +154,8 @@ impl Builder {
     }
 
     /// Notes what a record binds, and the content it carries. A dead binding's content may be what
-    /// a live one shares. It was last used when `used` says, or else when it was bound.
-    fn add(&mut self, place: Place, envelope: &Envelope, (live, used): (bool, Option<u64>)) {
+    /// a live one shares. It was used as the slot says that is `known`, or else when it was bound.
+    fn add(&mut self, place: Place, envelope: &Envelope, (live, known): (bool, Option<Slot>)) {
         let (kind, length) = (envelope.kind, envelope.length);
         let key = SlotHash::new(envelope.key.as_bytes(), self.seed);
         let content = SlotHash::new(envelope.digest.as_bytes(), self.seed);
@@ -171,6 +172,7 @@ impl Builder {
                 allocated: Allocated::of(length),
                 content: u32::from(is_object),
                 last_use: envelope.generation,
+                hits: Hits::default(),
             });
         }
         if !live {
@@ -188,7 +190,8 @@ impl Builder {
             } else {
                 content.tag(SlotKind::Content)
             },
-            last_use: used.unwrap_or(envelope.generation),
+            last_use: known.map_or(envelope.generation, |slot| slot.last_use),
+            hits: known.map_or(Hits::default(), |slot| slot.hits),
         });
         self.entries += u64::from(inserted && is_new);
     }

@@ -7,6 +7,7 @@
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind, SIZE, record_len};
 use super::header::{Field, REBUILDING};
+use super::hits::Hits;
 use super::index::Index;
 use super::inner::{Inner, Locked, now};
 use super::layout::PackNumber;
@@ -317,6 +318,7 @@ pub(super) fn content_slot(envelope: &Envelope, hash: SlotHash, place: Place) ->
         allocated: Allocated::of(allocated),
         content: u32::from(is_object),
         last_use: envelope.generation,
+        hits: Hits::default(),
     }
 }
 

@@ -10,12 +10,13 @@ use super::inner::{Inner, Locked, now};
 use super::lock::turn;
 use super::lookup::Binding;
 use super::rebuild::raise_generation;
-use super::slot::{SlotHash, SlotKind};
+use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::Position;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, TryLockError};
 use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::time::Duration;
 
@@ -41,8 +42,19 @@ pub(super) struct Recency {
     not_before: AtomicU64,
 }
 
-/// By the hash of the key: where its slot was, and the tick.
-type ByHash = FxHashMap<SlotHash, (Position, u64)>;
+/// Uses of a key.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    /// Where its slot was.
+    at: Position,
+    /// Of the last one.
+    tick: u64,
+    /// How many.
+    count: u32,
+}
+
+/// By the hash of the key.
+type ByHash = FxHashMap<SlotHash, Use>;
 
 #[derive(Debug, Default)]
 struct Uses {
@@ -63,14 +75,20 @@ impl Recency {
     }
 
     /// Remembers a use; `false` if there is no room.
-    fn insert(&self, inner: &Inner, hash: SlotHash, used: (Position, u64)) -> bool {
+    fn insert(&self, inner: &Inner, hash: SlotHash, at: Position, tick: u64) -> bool {
         let Some(mut uses) = self.lock(inner) else {
             return false;
         };
-        if uses.new.len() >= REMEMBERED && !uses.new.contains_key(&hash) {
-            return false;
-        }
-        uses.new.insert(hash, used);
+        let is_full = uses.new.len() >= REMEMBERED;
+        match uses.new.entry(hash) {
+            Entry::Occupied(mut known) => {
+                let count = known.get().count.saturating_add(1);
+                known.insert(Use { at, tick, count });
+                return true;
+            }
+            Entry::Vacant(_) if is_full => return false,
+            Entry::Vacant(new) => new.insert(Use { at, tick, count: 1 }),
+        };
         if uses.new.len() == REMEMBERED / 2 {
             self.due.store(true, Ordering::Relaxed);
         }
@@ -78,7 +96,7 @@ impl Recency {
     }
 
     /// The uses that are there now, to be written; those before them are.
-    fn begin_writing(&self, inner: &Inner) -> Vec<(SlotHash, (Position, u64))> {
+    fn begin_writing(&self, inner: &Inner) -> Vec<(SlotHash, Use)> {
         let Some(mut uses) = self.lock(inner) else {
             return Vec::new();
         };
@@ -86,17 +104,25 @@ impl Recency {
         let uses = uses.writing.iter();
         let mut uses: Vec<_> = uses.map(|(hash, used)| (*hash, *used)).collect();
         // So that what is near each other is written together.
-        uses.sort_unstable_by_key(|(_, (at, _))| *at);
+        uses.sort_unstable_by_key(|(_, used)| used.at);
         uses
     }
 
     /// Ends that; what is `left` could not be written, and newer uses of the same keys stay.
-    fn end_writing(&self, left: &[(SlotHash, (Position, u64))]) {
+    fn end_writing(&self, left: &[(SlotHash, Use)]) {
         let mut uses = self.uses.lock().expect(POISON);
         uses.writing = ByHash::default();
         for (hash, used) in left {
-            if uses.new.len() < REMEMBERED {
-                uses.new.entry(*hash).or_insert(*used);
+            let is_full = uses.new.len() >= REMEMBERED;
+            match uses.new.entry(*hash) {
+                Entry::Occupied(mut newer) => {
+                    let newer = newer.get_mut();
+                    newer.count = newer.count.saturating_add(used.count);
+                }
+                Entry::Vacant(_) if is_full => {}
+                Entry::Vacant(new) => {
+                    new.insert(*used);
+                }
             }
         }
     }
@@ -104,7 +130,7 @@ impl Recency {
     /// Whether a key was used after `tick`, as far as that is not written yet.
     pub(super) fn is_used_since(&self, hash: SlotHash, tick: u64) -> bool {
         let uses = self.uses.lock().expect(POISON);
-        let later = |uses: &ByHash| uses.get(&hash).is_some_and(|(_, used)| *used > tick);
+        let later = |uses: &ByHash| uses.get(&hash).is_some_and(|used| used.tick > tick);
         later(&uses.new) || later(&uses.writing)
     }
 
@@ -123,11 +149,11 @@ impl Inner {
     /// Remembers that a binding was used. No system call while there is room.
     pub(super) fn note_use(&self, index: &Index, binding: &Binding) {
         let hash = binding.slot.hash;
-        let used = (binding.at, self.next_generation(index));
-        if self.recency.insert(self, hash, used) {
+        let (at, tick) = (binding.at, self.next_generation(index));
+        if self.recency.insert(self, hash, at, tick) {
             return;
         }
-        if !self.make_room_for_uses() || !self.recency.insert(self, hash, used) {
+        if !self.make_room_for_uses() || !self.recency.insert(self, hash, at, tick) {
             Counters::add(&self.counters.lost_uses, 1);
         }
     }
@@ -198,7 +224,7 @@ impl Inner {
             for key in batch {
                 let hash = locked.index.hash(key.as_bytes());
                 tick = self.next_generation(&locked.index);
-                refresh(&locked.index, hash, tick).map_err(io)?;
+                refresh(&locked.index, hash, (tick, 1)).map_err(io)?;
             }
             raise_generation(&locked.index, tick).map_err(io)?;
             self.add_to_life(&locked.index).map_err(io)?;
@@ -215,7 +241,7 @@ impl Inner {
             let latest = now();
             for (key, at) in batch {
                 let hash = locked.index.hash(key.as_bytes());
-                refresh(&locked.index, hash, (*at).min(latest)).map_err(io)?;
+                refresh(&locked.index, hash, ((*at).min(latest), 0)).map_err(io)?;
             }
             let newest = batch.iter().map(|(_, at)| (*at).min(latest)).max();
             raise_generation(&locked.index, newest.unwrap_or(0)).map_err(io)?;
@@ -224,14 +250,14 @@ impl Inner {
     }
 }
 
-fn write_batch(locked: &Locked<'_>, batch: &[(SlotHash, (Position, u64))]) -> io::Result<()> {
+fn write_batch(locked: &Locked<'_>, batch: &[(SlotHash, Use)]) -> io::Result<()> {
     let index = &locked.index;
     // What is marked from now on is above these uses, in every process: ticks may run ahead of the
     // clock, and then only the header tells.
-    let newest = batch.iter().map(|(_, (_, tick))| *tick).max();
+    let newest = batch.iter().map(|(_, used)| used.tick).max();
     raise_generation(index, newest.unwrap_or(0))?;
     let mut found = Vec::with_capacity(batch.len());
-    for (hash, (at, tick)) in batch {
+    for (hash, Use { at, tick, count }) in batch {
         // Most often the slot is where it was. Else the table was grown, or the binding moved.
         let slot = if at.bucket < index.buckets() {
             index.get(*at)?
@@ -240,25 +266,33 @@ fn write_batch(locked: &Locked<'_>, batch: &[(SlotHash, (Position, u64))]) -> io
         };
         match slot {
             Some(slot) if slot.kind == SlotKind::Key && slot.hash == *hash => {
-                if slot.last_use < *tick {
-                    found.push((*at, *tick));
-                }
+                found.push((*at, used(&slot, *tick, *count)));
             }
-            _ => refresh(index, *hash, *tick)?,
+            _ => refresh(index, *hash, (*tick, *count))?,
         }
     }
-    index.set_last_uses(&found)
+    index.write_uses(&found)
 }
 
-/// Refreshes all slots of a key. The hash decides: refreshing a stranger with the same 47 bits does
-/// no harm.
-fn refresh(index: &Index, hash: SlotHash, tick: u64) -> io::Result<()> {
+/// Refreshes all slots of a key with the tick and the number of its uses. The hash decides:
+/// refreshing a stranger with the same 47 bits does no harm.
+fn refresh(index: &Index, hash: SlotHash, (tick, count): (u64, u32)) -> io::Result<()> {
     for (at, slot) in index.find(SlotKind::Key, hash)? {
-        if slot.last_use < tick {
-            index.set_last_use(at, tick)?;
+        let used = used(&slot, tick, count);
+        if used != slot {
+            index.write(at, &used)?;
         }
     }
     Ok(())
+}
+
+/// The slot after so many more uses, the last of them at `tick`.
+fn used(slot: &Slot, tick: u64, count: u32) -> Slot {
+    Slot {
+        last_use: slot.last_use.max(tick),
+        hits: slot.hits.plus(count, tick),
+        ..*slot
+    }
 }
 
 #[cfg(test)]
@@ -291,7 +325,7 @@ mod tests {
         let at = Position { bucket: 0, slot: 0 };
         for n in 0..REMEMBERED as u64 {
             let hash = SlotHash(1 << 40 | n);
-            assert!(store.inner.recency.insert(&store.inner, hash, (at, 1)));
+            assert!(store.inner.recency.insert(&store.inner, hash, at, 1));
         }
     }
 
@@ -409,6 +443,32 @@ mod tests {
         let used = store.info(&KEY).unwrap().unwrap().last_used;
         assert!(crate::store::nanos(used) <= now);
         assert!(!store.inner.has_touches());
+    }
+
+    #[test]
+    fn uses_are_counted_by_whomever_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = patient(dir.path());
+        let hits = |store: &DiskStore| store.info(&KEY).unwrap().unwrap().hits;
+        assert_eq!(hits(&store), 0, "a put is no use");
+        let other = patient(dir.path());
+        for store in [&store, &other, &store] {
+            for _ in 0..2 {
+                store.get(&KEY).unwrap().unwrap();
+            }
+        }
+        store.inner.write_touches().unwrap();
+        other.inner.write_touches().unwrap();
+        // Putting what is there is a use of it, and one in memory is told of.
+        assert_eq!(hits(&store), 6 + 1);
+        store.touch(&[KEY]).unwrap();
+        assert_eq!(hits(&store), 8);
+        store
+            .touch_at(&[(KEY, std::time::SystemTime::now())])
+            .unwrap();
+        assert_eq!(hits(&store), 8, "a use elsewhere is no use of this entry");
+        store.put_bytes(&KEY, [2]).unwrap();
+        assert_eq!(hits(&store), 0, "another artifact");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! must carry the full key. See `docs/format.md` for the table.
 
 use super::envelope::{ALIGN, MAX_PACK};
+use super::hits::Hits;
 use super::layout::PackNumber;
 use crate::fold::seeded_fold;
 
@@ -76,12 +77,14 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 33)
 }
 
-/// Where an envelope is: 44 bits of a pack's number, 20 bits of an offset in units of 64 bytes.
+/// Where an envelope is: 36 bits of a pack's number, 20 bits of an offset in units of 64 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place(pub(super) u64);
 
 impl Place {
-    const OFFSET_BITS: u32 = 64 - PackNumber::BITS;
+    const OFFSET_BITS: u32 = 20;
+    /// Of both; what is above them in a slot's word is another thing.
+    const BITS: u32 = Self::OFFSET_BITS + PackNumber::BITS;
 
     /// `offset` is aligned and below [`MAX_PACK`].
     pub(super) fn new(pack: PackNumber, offset: u64) -> Self {
@@ -139,6 +142,8 @@ pub(super) struct Slot {
     pub(super) content: u32,
     /// When it was last used, in nanoseconds since 1970 (never running backwards).
     pub(super) last_use: u64,
+    /// For a key: how often it was used.
+    pub(super) hits: Hits,
 }
 
 impl Slot {
@@ -148,7 +153,11 @@ impl Slot {
             u64::from(self.content) << 32 | self.hash.rest() << 16 | u64::from(self.allocated.0);
         (
             self.hash.tag(self.kind),
-            [self.place.0, second, self.last_use],
+            [
+                u64::from(self.hits.code()) << Place::BITS | self.place.0,
+                second,
+                self.last_use,
+            ],
         )
     }
 
@@ -166,10 +175,11 @@ impl Slot {
         Some(Self {
             kind,
             hash: SlotHash(top << 16 | (body[1] >> 16 & 0xffff)),
-            place: Place(body[0]),
+            place: Place(body[0] & ((1 << Place::BITS) - 1)),
             allocated: Allocated((body[1] & 0xffff) as u16),
             content: (body[1] >> 32) as u32,
             last_use: body[2],
+            hits: Hits::from_code((body[0] >> Place::BITS) as u8),
         })
     }
 
@@ -191,10 +201,11 @@ mod tests {
             let slot = Slot {
                 kind,
                 hash: SlotHash::new(&[3; 32], seed),
-                place: Place::new(PackNumber((1 << 44) - 1), MAX_PACK - 64),
+                place: Place::new(PackNumber((1 << PackNumber::BITS) - 1), MAX_PACK - 64),
                 allocated: Allocated::of(12_345),
                 content: 0xdead_beef,
                 last_use: u64::MAX - 1,
+                hits: Hits::from_code(0xa5),
             };
             let (tag, body) = slot.encode();
             assert_eq!(Slot::decode(tag, body), Some(slot));

@@ -36,9 +36,11 @@ impl Position {
         self.bucket * BUCKET_BYTES + self.slot as u64 * 4
     }
 
-    /// The byte offset of its last use in the table.
-    pub(super) fn last_use_offset(self) -> u64 {
-        self.bucket * BUCKET_BYTES + (TAG_WORDS + self.slot * BODY_WORDS + 2) as u64 * 8
+    /// The bytes of its body in the table.
+    pub(super) fn body(self) -> Range<u64> {
+        let word = (TAG_WORDS + self.slot * BODY_WORDS) as u64;
+        let start = self.bucket * BUCKET_BYTES + word * 8;
+        start..start + BODY_WORDS as u64 * 8
     }
 }
 

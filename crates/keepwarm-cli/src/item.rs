@@ -19,6 +19,7 @@ pub(crate) struct Item {
     build_nanos: u64,
     put_at: String,
     last_used: String,
+    hits: u64,
 }
 
 impl Item {
@@ -34,6 +35,7 @@ impl Item {
             build_nanos: units::nanos(info.build_cost),
             put_at: units::timestamp(info.put_at),
             last_used: units::timestamp(info.last_used),
+            hits: info.hits,
         })
     }
 }

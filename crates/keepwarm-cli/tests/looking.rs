@@ -38,6 +38,9 @@ fn mixed() -> Place {
         }
         assert!(!store.put(&key(n), entry).unwrap().is_rejected());
     }
+    for n in [3, 1, 3, 4, 3, 1] {
+        assert!(store.get(&key(n)).unwrap().is_some());
+    }
     store.flush().unwrap();
     place
 }
@@ -180,6 +183,10 @@ fn ls_sorts_and_filters() {
     assert_eq!(order(&["--sort", "age"]), [4, 3, 2, 1]);
     assert_eq!(order(&["--sort", "age", "--reverse"]), [1, 2, 3, 4]);
     assert_eq!(order(&["--sort", "cost", "-n", "2"]), [3, 1]);
+    assert_eq!(order(&["--sort", "hits"]), [3, 1, 4, 2]);
+    assert_eq!(order(&["--sort", "hits", "--reverse"]), [2, 4, 1, 3]);
+    let used = place.json(&["ls", &key(3).to_string()]);
+    assert_eq!(used[0]["hits"], 3, "listing is no use");
     assert_eq!(order(&["--older-than", "60h", "--sort", "age"]), [2, 1]);
     assert_eq!(order(&["--newer-than", "2d 12h", "--sort", "age"]), [4, 3]);
     assert_eq!(order(&["--min-size", "1k", "--sort", "size"]), [2, 4]);

@@ -22,8 +22,8 @@ pub(crate) struct Ls {
     #[arg(value_name = "PREFIX")]
     prefix: Option<String>,
 
-    /// What comes first: what was used last, the largest, the newest, what took longest to build,
-    /// or the smallest key
+    /// What comes first: what was used last, the largest, the newest, what was used most often, what
+    /// took longest to build, or the smallest key
     #[arg(long, value_name = "ORDER", default_value = "used")]
     sort: Sort,
 
@@ -69,6 +69,7 @@ enum Sort {
     Used,
     Size,
     Age,
+    Hits,
     Cost,
     Key,
 }
@@ -111,6 +112,7 @@ impl Ls {
             Sort::Used => entries.sort_by_key(|info| Reverse(info.last_used)),
             Sort::Size => entries.sort_by_key(|info| Reverse(info.length)),
             Sort::Age => entries.sort_by_key(|info| Reverse(info.put_at)),
+            Sort::Hits => entries.sort_by_key(|info| Reverse(info.hits)),
             Sort::Cost => entries.sort_by_key(|info| Reverse(info.build_cost)),
             Sort::Key => {}
         }
@@ -134,7 +136,15 @@ impl Ls {
 
     fn text(&self, entries: &[EntryInfo], names: &mut Names<'_>) -> Result<String> {
         let now = SystemTime::now();
-        let columns = ["KEY", ">SIZE", ">AGE", ">USED", ">COST", "NAMESPACE"];
+        let columns = [
+            "KEY",
+            ">SIZE",
+            ">AGE",
+            ">USED",
+            ">HITS",
+            ">COST",
+            "NAMESPACE",
+        ];
         let mut table = Table::with_header(&columns);
         for info in entries {
             let mut key = info.key.to_string();
@@ -146,6 +156,7 @@ impl Ls {
                 units::size(info.length),
                 units::age(info.put_at, now),
                 units::age(info.last_used, now),
+                units::count(info.hits),
                 units::cost(info.build_cost),
                 names.shown(info.namespace)?,
             ]);

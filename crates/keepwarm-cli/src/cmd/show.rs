@@ -90,6 +90,7 @@ fn text(info: &EntryInfo, namespace: String, report: &Report) -> String {
     fact("took to build", units::cost(info.build_cost));
     fact("put", when(info.put_at));
     fact("last used", when(info.last_used));
+    fact("uses", units::count(info.hits));
     let state = if report.sound {
         "sound".to_owned()
     } else {

@@ -1,10 +1,12 @@
 //! The files that a command writes: read after it ran, and written as it would have written them.
 
-use super::package::{self, MODE_BITS, Output, Package};
+use super::package::{self, ALIGNED_FROM, MODE_BITS, Output, Package};
 use crate::interrupt::Unfinished;
 use crate::units;
+use keepwarm::Artifact;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -148,14 +150,22 @@ pub(crate) enum NotRestored {
 
 /// Writes all outputs aside, renames them, and gives what the command printed.
 pub(crate) fn restore<'a>(
-    bytes: &'a [u8],
+    artifact: &'a Artifact,
     paths: &[PathBuf],
 ) -> Result<(&'a [u8], &'a [u8]), NotRestored> {
+    let bytes = artifact.as_slice();
     let found: Package<_> = package::decode(bytes, paths.len()).ok_or(NotRestored::Malformed)?;
     let at = |range| bytes.get(range).ok_or(NotRestored::Malformed);
+    // Only what is large has a file of its own.
+    let file = artifact.open().ok();
     let mut aside = Vec::new();
     for (path, output) in paths.iter().zip(found.outputs) {
-        let written = write_aside(path, at(output.content)?, output.mode);
+        let content = Content {
+            file: file.as_ref(),
+            bytes: at(output.content.clone())?,
+            range: output.content,
+        };
+        let written = write_aside(path, &content, output.mode);
         let written = written.map_err(|e| NotRestored::Unwritten(path.clone(), e))?;
         aside.push((path, written));
     }
@@ -165,6 +175,37 @@ pub(crate) fn restore<'a>(
         renamed.map_err(|e| NotRestored::Unwritten(path.clone(), e.error))?;
     }
     Ok(printed)
+}
+
+/// What an output holds.
+struct Content<'a> {
+    bytes: &'a [u8],
+    /// Where they are in the entry.
+    range: Range<usize>,
+    /// The file of the entry.
+    file: Option<&'a File>,
+}
+
+impl Content<'_> {
+    fn write(&self, out: &mut File) -> io::Result<()> {
+        if self.share(out).unwrap_or(false) {
+            return Ok(());
+        }
+        out.set_len(0)?;
+        out.rewind()?;
+        out.write_all(self.bytes)
+    }
+
+    /// From file to file: a file system that can shares the blocks, others copy without reading
+    /// them into this process. `false` if not all of it was written.
+    fn share(&self, out: &mut File) -> io::Result<bool> {
+        let Some(mut file) = self.file.filter(|_| self.bytes.len() >= ALIGNED_FROM) else {
+            return Ok(false);
+        };
+        let length = self.bytes.len() as u64;
+        file.seek(SeekFrom::Start(self.range.start as u64))?;
+        Ok(io::copy(&mut file.take(length), out)? == length)
+    }
 }
 
 /// A rename would get past the protection of a file.
@@ -177,7 +218,7 @@ fn check_writable(path: &Path) -> io::Result<()> {
 
 fn write_aside(
     path: &Path,
-    mut content: &[u8],
+    content: &Content<'_>,
     mode: u32,
 ) -> io::Result<(tempfile::NamedTempFile, Unfinished)> {
     match fs::symlink_metadata(path) {
@@ -194,8 +235,7 @@ fn write_aside(
     let mut builder = tempfile::Builder::new();
     builder.prefix(".keepwarm-");
     let (mut file, unfinished) = Unfinished::make(|| builder.tempfile_in(folder))?;
-    io::copy(&mut content, &mut file)?;
-    file.flush()?;
+    content.write(file.as_file_mut())?;
     set_mode(file.as_file(), mode)?;
     Ok((file, unfinished))
 }

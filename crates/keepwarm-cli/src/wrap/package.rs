@@ -20,7 +20,8 @@ use std::ops::Range;
 const MAGIC: [u8; 8] = *b"KWEXEC1\0";
 const HEAD: usize = 32;
 const RECORD: usize = 16;
-const ALIGNED_FROM: usize = 64 << 10;
+/// Outputs of this size and more begin at multiples of [`ALIGNMENT`].
+pub(super) const ALIGNED_FROM: usize = 64 << 10;
 const ALIGNMENT: usize = 4096;
 
 /// Bits of a mode that are kept; others make an output that is not kept.

@@ -143,7 +143,7 @@ impl<'a> Bench<'a> {
             "v1/tmp/000102030405060708090a0b",
             "v1/tmp/000102030405060708090a0c/alive",
             "v1/tmp/000102030405060708090a0d/0123456789abcdef",
-            "v1/packs/0123456789a",
+            "v1/packs/012345678",
             "v1/objects/zz",
         ]
         .map(str::to_owned)
