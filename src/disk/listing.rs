@@ -66,7 +66,7 @@ pub struct EntryInfo {
     /// When it was last used, as far as that is written: up to about a second, and for what memory
     /// serves up to a minute, late.
     pub last_used: SystemTime,
-    /// How often it was used since it was put, or since the index was rebuilt: exact up to 16, from
+    /// How often it was used since it was put, or since the index was lost: exact up to 16, from
     /// there on about right. Written with the last use. What memory serves counts once each time
     /// that it tells the directory of its uses.
     pub hits: u64,

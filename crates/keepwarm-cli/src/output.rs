@@ -3,7 +3,7 @@
 //! Standard output carries the result alone, standard error everything else. Colour is used on a
 //! terminal only, and `NO_COLOR` is obeyed: `anstream` sees to both.
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Outcome, Result};
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table as Grid, presets};
@@ -80,6 +80,16 @@ impl Output {
             Format::Json => self.json(value),
             Format::Text | Format::Openmetrics => self.text(&text(value)),
         }
+    }
+
+    /// Tells programs that there is nothing to tell, since the cache is off.
+    pub(crate) fn nothing(&mut self, outcome: Outcome) -> Result<Outcome> {
+        match self.format {
+            Format::Json => self.json(&())?,
+            Format::Openmetrics => self.text("# EOF\n")?,
+            Format::Text => {}
+        }
+        Ok(outcome)
     }
 
     /// Writes what is buffered.

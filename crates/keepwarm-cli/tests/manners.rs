@@ -198,6 +198,15 @@ fn what_is_no_directory_or_of_a_newer_version_says_what_to_do() {
 }
 
 #[test]
+fn a_variable_is_named_without_a_value() {
+    let place = Place::empty();
+    for name in ["A=1", "=", ""] {
+        let said = place.error(2, &["exec", "--no-output", "--env", name, "--", "true"]);
+        assert!(said.contains("the name alone"), "{said}");
+    }
+}
+
+#[test]
 fn switched_off_it_does_nothing_and_finds_nothing() {
     let place = Place::with_entries(1);
     let before = place.json(&["ls"]);
@@ -208,6 +217,12 @@ fn switched_off_it_does_nothing_and_finds_nothing() {
         command.env("KEEPWARM_MODE", "off");
         let code = i32::from(asks);
         command.assert().code(code).stdout("").stderr(said);
+    }
+    for args in [&["stats"][..], &["ls"], &["verify"], &["ci", "key"]] {
+        let mut command = place.keepwarm(args);
+        command.args(["--format", "json"]);
+        command.env("KEEPWARM_MODE", "off");
+        command.assert().code(0).stdout("null\n");
     }
     assert_eq!(place.json(&["ls"]), before);
     assert!(!place.path("out").exists());

@@ -29,7 +29,7 @@ struct Report {
 impl Clear {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let store = context.change()?;
         let before = store.directory_stats()?;

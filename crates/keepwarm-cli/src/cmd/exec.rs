@@ -56,7 +56,7 @@ pub(crate) struct Exec {
     no_output: bool,
 
     /// Variables that the command depends on
-    #[arg(long = "env", value_name = "NAME", num_args = 1..)]
+    #[arg(long = "env", value_name = "NAME", num_args = 1.., value_parser = parts::parse_variable)]
     variables: Vec<OsString>,
 
     /// The command reads standard input and depends on it; it is read to its end first

@@ -82,7 +82,7 @@ impl Ls {
             return Err(Failure::usage(what));
         }
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let store = context.look()?;
         let entries = self.entries(&store, prefix)?;

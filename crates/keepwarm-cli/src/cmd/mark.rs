@@ -35,7 +35,7 @@ struct Item {
 impl MarkCommand {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         match &self.name {
             None => list(context, out),

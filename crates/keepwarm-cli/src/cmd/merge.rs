@@ -59,7 +59,7 @@ struct Source {
 impl Merge {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         // All of them are there, or nothing is changed.
         let sources = self.dirs.iter().map(|dir| context.look_at(dir));

@@ -51,7 +51,7 @@ impl Namespaces {
     #[expect(clippy::unused_self, reason = "as every sub-command")]
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let store = context.look()?;
         let mut all = store.namespaces()?;

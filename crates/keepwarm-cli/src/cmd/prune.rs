@@ -102,7 +102,7 @@ impl PruneCommand {
             );
         }
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         // A dry run changes nothing, so it is for everybody.
         let store = if self.dry_run {

@@ -47,7 +47,7 @@ struct Report {
 impl Put {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         // Nothing is read, and waited for, that cannot be stored.
         let store = context.create()?;

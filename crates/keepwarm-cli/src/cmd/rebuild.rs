@@ -26,7 +26,7 @@ impl Rebuild {
     #[expect(clippy::unused_self, reason = "as every sub-command")]
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let store = context.change()?;
         let entries_before = store.directory_stats()?.entries;

@@ -29,7 +29,7 @@ struct Report {
 impl Remove {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Finding);
+            return out.nothing(Outcome::Finding);
         }
         let store = context.change()?;
         let mut report = Report::default();

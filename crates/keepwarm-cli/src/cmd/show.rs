@@ -36,7 +36,7 @@ struct Report {
 impl Show {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Finding);
+            return out.nothing(Outcome::Finding);
         }
         let store = context.look()?;
         let info = self.key.get(&store)?;

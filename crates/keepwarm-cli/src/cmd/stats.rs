@@ -95,7 +95,7 @@ impl Stats {
             ));
         }
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let store = if self.zero {
             context.change()?

@@ -98,7 +98,7 @@ fn name(fault: Fault) -> &'static str {
 impl Verify {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let store = if self.repair {
             context.change()?
@@ -163,7 +163,7 @@ impl Report {
 
 fn text(report: &Report, repair: bool) -> String {
     let (entries, bytes) = (units::entries(report.entries), units::size(report.bytes));
-    let mut text = format!("{entries}, {bytes} of artifacts verified\n");
+    let mut text = format!("{entries}; {bytes} read and verified\n");
     if report.packs_of_others > 0 {
         let packs = units::count(report.packs_of_others);
         text = format!("{text}{packs} packs of processes with a secret were not looked at\n");
@@ -199,6 +199,11 @@ fn text(report: &Report, repair: bool) -> String {
     }
     text += &table.render();
     let repaired = units::count(report.repaired);
+    let foreign = |count: &&Count| count.fault == name(Fault::Foreign);
+    let foreign = report.counts.iter().find(foreign);
+    if foreign.is_some_and(|count| count.count == report.found - report.repaired) {
+        text += "what is foreign can only be removed by hand\n";
+    }
     if repair {
         text + &format!("{repaired} of {} repaired\n", units::count(report.found))
     } else {

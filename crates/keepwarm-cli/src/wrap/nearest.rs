@@ -61,7 +61,7 @@ pub(crate) fn explain(
     }
     lines.extend(last.keys().map(|name| line(name, "is gone")));
     if lines.is_empty() {
-        lines.push("nothing changed: the entry was removed or evicted".into());
+        lines.push("nothing changed: the entry was removed, evicted or damaged".into());
     }
     lines
 }

@@ -103,6 +103,15 @@ pub(crate) fn parse_pattern(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// For clap: the name of a variable. With a value behind it, it would be the name of none, and no
+/// change would ever be seen.
+pub(crate) fn parse_variable(text: &str) -> Result<OsString, String> {
+    if text.is_empty() || text.contains(['=', '\0']) {
+        return Err("give the name alone: the value is the one that it has".into());
+    }
+    Ok(text.into())
+}
+
 /// Reads everything that the outputs depend on; or says why that cannot be told.
 pub(crate) fn gather(asked: &Asked<'_>) -> Result<Vec<Part>, String> {
     let unreadable = |path: &Path, e: &io::Error| format!("could not read {}: {e}", path.display());

@@ -27,7 +27,7 @@ impl Key {
     #[expect(clippy::unused_self, reason = "as every sub-command")]
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let entries = match context.look_if_there()? {
             Some(store) => all(&store)?,

@@ -65,7 +65,7 @@ impl Added {
 impl Summary {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let report = self.report(context)?;
         if out.format() == Format::Json {
