@@ -434,3 +434,17 @@ fn completions_and_manual_pages_are_made_of_every_sub_command() {
     let said = place.error(1, &["man", "-o", "pages/keepwarm.1"]);
     assert!(said.contains("could not write manual pages"), "{said}");
 }
+
+#[test]
+fn what_is_foreign_is_left_to_hands_and_no_repair_is_promised() {
+    let place = Place::with_entries(2);
+    std::fs::write(place.cache_dir().join("v1/packs/README"), "mine").unwrap();
+    for args in [&["verify"][..], &["verify", "--repair"]] {
+        let done = place.keepwarm(args).assert().code(1);
+        let text = String::from_utf8_lossy(&done.get_output().stdout).into_owned();
+        assert!(text.contains("only be removed by hand"), "{text}");
+        assert!(!text.contains("puts right"), "{text}");
+    }
+    std::fs::remove_file(place.cache_dir().join("v1/packs/README")).unwrap();
+    place.keepwarm(&["verify"]).assert().code(0);
+}

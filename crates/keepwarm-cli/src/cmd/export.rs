@@ -70,7 +70,7 @@ impl Export {
             );
         }
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let store = context.look()?;
         let mut report = Report {

@@ -92,7 +92,7 @@ impl Sink for Incoming<'_> {
 impl Import {
     pub(crate) fn run(&self, context: &Context, out: &mut Output) -> Result<Outcome> {
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         // No directory is made for what is not there.
         let (from, length) = self.open()?;

@@ -39,7 +39,7 @@ impl ReportCommand {
             _ => {}
         }
         if context.is_off() {
-            return Ok(Outcome::Done);
+            return out.nothing(Outcome::Done);
         }
         let store = context.look()?;
         let data = Data::gather(&store, context)?;

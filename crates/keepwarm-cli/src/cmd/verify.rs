@@ -201,11 +201,14 @@ fn text(report: &Report, repair: bool) -> String {
     let repaired = units::count(report.repaired);
     let foreign = |count: &&Count| count.fault == name(Fault::Foreign);
     let foreign = report.counts.iter().find(foreign);
-    if foreign.is_some_and(|count| count.count == report.found - report.repaired) {
-        text += "what is foreign can only be removed by hand\n";
-    }
+    let foreign = foreign.map_or(0, |count| count.count);
     if repair {
-        text + &format!("{repaired} of {} repaired\n", units::count(report.found))
+        text += &format!("{repaired} of {} repaired\n", units::count(report.found));
+    }
+    if foreign > 0 && foreign == report.found.saturating_sub(report.repaired) {
+        text + "what is foreign can only be removed by hand\n"
+    } else if repair {
+        text
     } else {
         text + "`keepwarm verify --repair` puts right what can be\n"
     }
