@@ -203,7 +203,10 @@ fn text(report: &Report, repair: bool) -> String {
     let foreign = report.counts.iter().find(foreign);
     let foreign = foreign.map_or(0, |count| count.count);
     if repair {
-        text += &format!("{repaired} of {} repaired\n", units::count(report.found));
+        text = format!(
+            "{text}{repaired} of {} repaired\n",
+            units::count(report.found)
+        );
     }
     if foreign > 0 && foreign == report.found.saturating_sub(report.repaired) {
         text + "what is foreign can only be removed by hand\n"
