@@ -28,6 +28,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+const POISON: &str = "the lock of keepwarm's evictor is poisoned: a thread panicked under it";
 /// Keys unbound under one hold of the lock.
 const KEY_BATCH: usize = 256;
 /// Objects unlinked under one hold of the lock: an unlink can take 0.2 ms.
@@ -42,8 +43,14 @@ const LOW_MARK: u64 = 90;
 /// How long a put that exceeds the budget waits for the process that evicts; longer only if that
 /// one was stopped.
 const EVICTOR_WAIT: Duration = Duration::from_millis(500);
+/// A process that has the right to evict and in all this time evicts nothing is stopped.
+const EVICTOR_STALLED: Duration = Duration::from_secs(10);
 /// Passes of one call; each frees what the one before could not see.
 pub(super) const PASSES: usize = 4;
+
+/// The right to evict: the lease, which is given up with it, or none where its holder is stopped.
+#[derive(Debug)]
+struct Right(#[expect(dead_code, reason = "held until it is dropped")] Option<Arc<dyn RawFile>>);
 
 impl Inner {
     /// Which limits are exceeded.
@@ -67,7 +74,7 @@ impl Inner {
         let Some(_turn) = turn(&self.evict_gate, self.limits.lock_wait) else {
             return Ok(Vec::new());
         };
-        let Some(_lease) = self.lease_or_room()? else {
+        let Some(_right) = self.right_or_room()? else {
             return Ok(Vec::new());
         };
         let mut reports = Vec::new();
@@ -110,15 +117,37 @@ impl Inner {
 
     /// The right to evict; `None` once another process has made room, or after a bounded wait: puts
     /// of many processes must not outrun the one that evicts.
-    fn lease_or_room(&self) -> Result<Option<Arc<dyn RawFile>>> {
+    fn right_or_room(&self) -> Result<Option<Right>> {
         let deadline = Instant::now() + EVICTOR_WAIT;
         loop {
-            let lease = self.eviction_lease()?;
-            let done = self.excess(&self.live_index()).is_none() || Instant::now() >= deadline;
-            if lease.is_some() || done {
-                return Ok(lease);
+            if let Some(lease) = self.eviction_lease()? {
+                *self.evictor.lock().expect(POISON) = None;
+                return Ok(Some(Right(Some(lease))));
+            }
+            let index = self.live_index();
+            if self.excess(&index).is_none() || !self.is_own_process() {
+                return Ok(None);
+            }
+            if Instant::now() >= deadline {
+                return Ok(self.is_evictor_stalled(&index).then_some(Right(None)));
             }
             crate::sync::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the process that has the right to evict has done nothing for so long that it must be
+    /// stopped. Passes beside one another are harmless: each step looks again, under the lock.
+    fn is_evictor_stalled(&self, index: &Index) -> bool {
+        let done = index
+            .field(Field::Evictions)
+            .wrapping_add(index.field(Field::Epoch));
+        let mut seen = self.evictor.lock().expect(POISON);
+        match *seen {
+            Some((before, since)) if before == done => since.elapsed() >= EVICTOR_STALLED,
+            _ => {
+                *seen = Some((done, Instant::now()));
+                false
+            }
         }
     }
 
@@ -402,7 +431,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes objects that no slot names, and what dead processes left in `tmp/` and `builds/`. Files in
+    /// Removes objects that no slot names and no key is bound to, and what dead processes left in `tmp/` and `builds/`. Files in
     /// `packs/` without a pack's name are left alone.
     pub(super) fn sweep(&self) -> Result<()> {
         let io = |e| self.error("sweep the directory", e);
@@ -434,8 +463,10 @@ impl Inner {
                 return Ok(());
             };
             let keys = self.all_key_ids().map_err(io)?;
+            let tags = Self::tags_of_keys(&locked.index).map_err(io)?;
             for digest in batch {
-                if !Self::is_object_named(&locked.index, digest, &keys).map_err(io)? {
+                let is_named = Self::is_object_named(&locked.index, digest, &keys).map_err(io)?;
+                if !is_named && !Self::is_object_among(&locked.index, digest, &keys, &tags) {
                     object::unlink(&self.files, digest).map_err(io)?;
                 }
             }

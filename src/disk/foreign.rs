@@ -18,6 +18,7 @@ use super::slot::{Place, Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::sync::Arc;
+use rustc_hash::FxHashSet;
 use std::io;
 
 const POISON: &str = "the lock of keepwarm's key ids is poisoned: a thread panicked under it";
@@ -76,6 +77,33 @@ impl Inner {
             }
         }
         Ok(false)
+    }
+
+    /// The contents, by their tags, that keys are bound to, of whatever secret. One of them may lack
+    /// its own slot, which damage or a power cut took: it is needed all the same.
+    pub(super) fn tags_of_keys(index: &Index) -> io::Result<FxHashSet<u32>> {
+        let mut tags = FxHashSet::default();
+        index.for_each(|_, slot| {
+            if slot.kind == SlotKind::Key {
+                tags.insert(slot.content);
+            }
+        })?;
+        Ok(tags)
+    }
+
+    /// Whether `tags` have the object, under one of `keys`.
+    pub(super) fn is_object_among(
+        index: &Index,
+        digest: &Digest,
+        keys: &[KeyId],
+        tags: &FxHashSet<u32>,
+    ) -> bool {
+        let tag = |key: &KeyId| {
+            index
+                .hash_under(digest.as_bytes(), *key)
+                .tag(SlotKind::Content)
+        };
+        keys.iter().any(|key| tags.contains(&tag(key)))
     }
 
     /// What a place in a pack under another key seems to hold.

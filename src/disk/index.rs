@@ -97,8 +97,8 @@ pub(super) struct NewIndex<'a> {
 }
 
 impl NewIndex<'_> {
-    /// The first index of a directory, flagged as being rebuilt: whoever walks the packs (most
-    /// often there are none) takes the flag away.
+    /// An index for a directory that has none, flagged as being rebuilt: whoever walks the packs
+    /// takes the flag away. Where there are no packs it is published without.
     pub(super) fn empty() -> Self {
         let seed = crate::hex::words(&random_bytes())[0];
         let flags = REBUILDING;

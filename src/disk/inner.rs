@@ -59,6 +59,9 @@ pub(super) struct Inner {
     pub(super) pending: Mutex<Pending>,
     pub(super) flush_gate: Mutex<()>,
     pub(super) evict_gate: Mutex<()>,
+    /// What the process that evicts had done when a put of this handle last waited for it, and since
+    /// when that has been so.
+    pub(super) evictor: Mutex<Option<(u64, Instant)>>,
     pub(super) recency: Recency,
     pub(super) life: Life,
     pub(super) tmp: TempFolder,
@@ -99,6 +102,7 @@ impl Inner {
             pending: Mutex::default(),
             flush_gate: Mutex::default(),
             evict_gate: Mutex::default(),
+            evictor: Mutex::default(),
             recency: Recency::default(),
             life: Life::default(),
             tmp: TempFolder::default(),
@@ -183,11 +187,7 @@ impl Inner {
             }
             guard => guard?,
         };
-        let index = self.current_index(&guard)?;
-        Ok(Locked {
-            index,
-            _guard: guard,
-        })
+        self.with_index(guard)
     }
 
     /// The lock, for whoever removes what no slot names; `None` while the index is being rebuilt,
@@ -198,8 +198,9 @@ impl Inner {
         Ok(complete.then_some(locked))
     }
 
-    /// The index at the path, made if it is missing.
-    fn current_index(&self, guard: &LockGuard<'_>) -> Result<Arc<Index>> {
+    /// The lock with the index at the path, made if it is missing, and written anew if it was
+    /// copied there: a copy knows nothing of what was bound since.
+    fn with_index<'a>(&'a self, guard: LockGuard<'a>) -> Result<Locked<'a>> {
         let path = self.files.layout.index();
         let index = self.index();
         // The directory was compared with its path when it was locked: a look into it suffices.
@@ -212,7 +213,10 @@ impl Inner {
                     .set_flag(RETIRING, false)
                     .map_err(|e| Error::io("take a mark off the index", &path, e))?;
             }
-            return Ok(index);
+            return Ok(Locked {
+                index,
+                _guard: guard,
+            });
         }
         self.make_directories()?;
         let index = match open_index(&self.files)? {
@@ -220,7 +224,19 @@ impl Inner {
             Found::Bad(BadHeader::Newer) => return Err(newer(&self.files)),
             Found::Bad(BadHeader::Damaged) => self.publish(&NewIndex::empty())?,
         };
-        Ok(self.install(index))
+        if index.is_copy() {
+            let buckets = index.buckets();
+            let mut locked = Locked {
+                index: Arc::new(index),
+                _guard: guard,
+            };
+            self.copy_index(&mut locked, buckets, REBUILDING)?;
+            return Ok(locked);
+        }
+        Ok(Locked {
+            index: self.install(index),
+            _guard: guard,
+        })
     }
 
     pub(super) fn install(&self, index: Index) -> Arc<Index> {
@@ -258,9 +274,10 @@ impl Inner {
         if named.as_ref().is_ok_and(|named| index.is(named)) {
             return index;
         }
-        // Missing or damaged: the next writer sees to it, this reader goes on with what it has.
+        // Missing, damaged or copied there: the next writer sees to it, this reader goes on with what
+        // it has.
         match open_index(&self.files) {
-            Ok(Found::Index(found)) => self.install(found),
+            Ok(Found::Index(found)) if !found.is_copy() => self.install(found),
             _ => index,
         }
     }

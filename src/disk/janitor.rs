@@ -103,7 +103,10 @@ fn run(shared: &Shared, inner: &Inner) {
         inner.release_packs(PERIOD);
         if inner.is_idle() {
             shared.running.store(false, Ordering::Release);
-            return;
+            // Whoever brought work since the look was told that the thread runs.
+            if inner.is_idle() || shared.running.swap(true, Ordering::AcqRel) {
+                return;
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::inner::{Inner, Locked};
-use super::pack::{Files, is_absent};
+use super::pack::{Files, is_absent, list};
 use super::rebuild::{newest, raise_generation};
 use super::table::HeapTable;
 use super::tmp::TempFolder;
@@ -37,11 +37,14 @@ pub(super) fn publish_index(
     new: &NewIndex<'_>,
 ) -> io::Result<Index> {
     let temp = tmp.file(files, Access::CreateNew)?;
+    // The first table of a directory knows all there is: nothing binds but under the lock.
+    let is_first = new.totals.is_none() && list(files).is_ok_and(|packs| packs.is_empty());
+    let flags = new.flags & if is_first { !REBUILDING } else { u64::MAX };
     // A table that does not know every record yet must give out no number below theirs: what is put
     // until it does would be taken for older than what it replaces.
-    let knows_all = new.flags & REBUILDING == 0;
+    let knows_all = flags & REBUILDING == 0;
     let floor = if knows_all { 0 } else { newest(files) };
-    Index::write_new(&**temp.as_file(), new, floor)?;
+    Index::write_new(&**temp.as_file(), &NewIndex { flags, ..*new }, floor)?;
     let file = Arc::clone(temp.as_file());
     let Found::Index(index) = Index::open(file, files.map, files.check.id())? else {
         return Err(io::ErrorKind::InvalidData.into());

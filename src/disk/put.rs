@@ -3,7 +3,7 @@
 use super::bind::{Appended, Bound};
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind};
-use super::header::Field;
+use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, now};
 use super::lookup::Binding;
@@ -65,7 +65,8 @@ impl Inner {
             at => at,
         };
         let known = self.content(&index, digest)?;
-        let newest = self.settled_bindings(&index, key)?.live.pop();
+        let mut live = self.settled_bindings(&index, key)?.live;
+        let newest = live.pop();
         if let Some(newest) = &newest {
             let same = newest.envelope.digest == *digest
                 && newest.envelope.namespace == entry.namespace
@@ -73,13 +74,11 @@ impl Inner {
             // Where age counts, a newer put makes the entry younger: it is bound anew.
             let same =
                 same && (self.limits.max_age.is_none() || newest.envelope.put_at() >= put_at);
-            if same && self.holds(newest, known.as_ref(), bytes)? {
-                match used {
-                    None => self.note_use(&index, newest),
-                    Some(at) => self.touch_at(&[(*key, at)]).map_err(into_io)?,
-                }
-                self.adopt(&index, newest);
-                Counters::add(&self.counters.deduplicated_bytes, bytes.len() as u64);
+            // A rebuild may yet come to a newer record of the key: what is written now is above it.
+            let knows_all = !index.has_flag(REBUILDING);
+            if same && knows_all && self.holds(newest, known.as_ref(), bytes)? {
+                self.use_stored(&index, newest, used)?;
+                self.adopt(&index, newest, !live.is_empty());
                 return Ok(Some(false));
             }
         }
@@ -120,6 +119,20 @@ impl Inner {
                 Ok(Some(true))
             }
         }
+    }
+
+    /// What is stored already counts as used now, or when `used` says.
+    fn use_stored(&self, index: &Index, stored: &Binding, used: Option<u64>) -> io::Result<()> {
+        match used {
+            None => self.note_use(index, stored),
+            Some(at) => {
+                let key = stored.envelope.key;
+                self.touch_at(&[(key, at)]).map_err(into_io)?;
+            }
+        }
+        let length = stored.envelope.length;
+        Counters::add(&self.counters.deduplicated_bytes, length);
+        Ok(())
     }
 
     /// Decides how the record carries `bytes`: not at all where they are stored already, or are
@@ -168,16 +181,21 @@ impl Inner {
         match (binding.envelope.kind, known) {
             (Kind::Inline, _) => is_payload_of(binding),
             (Kind::Shared, Some(known)) => is_payload_of(known),
-            (Kind::Object, _) => Ok(binding.pack.is_named(&self.files)?
+            (Kind::Object, Some(_)) => Ok(binding.pack.is_named(&self.files)?
                 && object::is_equal(&self.files, &binding.envelope.digest, bytes)?),
-            (Kind::Shared, None) | (Kind::Namespace, _) => Ok(false),
+            // A content without a slot of its own is no content to rely on: no total has it.
+            (Kind::Shared | Kind::Object, None) | (Kind::Namespace, _) => Ok(false),
         }
     }
 
-    /// What was found stored is relied on, so the next flush covers it, whoever wrote it.
-    fn adopt(&self, index: &Index, binding: &Binding) {
+    /// What was found stored is relied on, so the next flush covers it, whoever wrote it, and ends
+    /// what it replaced.
+    fn adopt(&self, index: &Index, binding: &Binding, is_rebound: bool) {
         let mut pending = self.pending.lock().expect(POISON);
         pending.add_pack(&binding.pack);
+        if is_rebound {
+            pending.rebound.insert(binding.envelope.key);
+        }
         match binding.envelope.kind {
             Kind::Object => {
                 pending.objects.insert(binding.envelope.digest);

@@ -320,6 +320,9 @@ mod platform {
     use std::path::{Component, Path};
     use std::time::{Duration, SystemTime};
 
+    /// An opening that was interrupted is repeated this often.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const REPEATS: usize = 1000;
     const BASE: OFlags = OFlags::CLOEXEC
         .union(OFlags::NOFOLLOW)
         .union(OFlags::NONBLOCK)
@@ -369,11 +372,13 @@ mod platform {
             use rustix::fs::{ResolveFlags, openat2};
             use rustix::io::Errno;
             let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            // Bounded: a lease that somebody has on the file answers so for as long as it likes.
+            let mut repeats = 0;
             loop {
                 match openat2(CWD, path, flags, mode, how) {
                     // Too old a kernel, or a sandbox that does not know the call.
                     Err(Errno::NOSYS | Errno::PERM) => break,
-                    Err(Errno::INTR | Errno::AGAIN) => {}
+                    Err(Errno::INTR | Errno::AGAIN) if repeats < REPEATS => repeats += 1,
                     done => return Ok(done?),
                 }
             }

@@ -1,8 +1,10 @@
 //! The disk tier over file systems that fail or forget, and over damage.
 
+mod adopting;
 mod crashes;
 mod faults;
 mod moved;
 mod numbers;
 mod pruning;
+mod stopped;
 mod verifying;

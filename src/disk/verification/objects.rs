@@ -133,7 +133,11 @@ impl Walk<'_> {
             .stat(&self.inner.files.layout.object(digest));
         let modified = meta.ok().and_then(|meta| meta.modified);
         let age = modified.and_then(|at| SystemTime::now().duration_since(at).ok());
-        Ok(age.is_some_and(|age| age > ORPHAN_AGE))
+        if age.is_none_or(|age| age <= ORPHAN_AGE) {
+            return Ok(false);
+        }
+        let tags = Inner::tags_of_keys(&index)?;
+        Ok(!Inner::is_object_among(&index, digest, keys, &tags))
     }
 }
 
