@@ -8,7 +8,7 @@ use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
 use super::layout::PackNumber;
-use super::lookup::Binding;
+use super::lookup::{Binding, Content};
 use super::pack::{Claim, OwnedPack, Pack, is_absent};
 use super::slot::{Place, Slot, SlotKind};
 use super::table::Position;
@@ -39,6 +39,8 @@ struct Moved {
     place: Place,
     /// The pack of the copy, which has to be synced; `None` if nothing was copied.
     to: Option<Arc<Pack>>,
+    /// Whether the copy was there before: whoever made it was killed.
+    is_old: bool,
 }
 
 /// What became of a binding in a pack that is being emptied.
@@ -165,8 +167,8 @@ impl Inner {
             let io = |e| self.error("unbind copies of moved entries", e);
             for batch in moved.chunks(BATCH) {
                 let locked = self.locked()?;
-                for Moved { key, place, to, .. } in batch {
-                    let (Some((key, _)), Some(_)) = (key, to) else {
+                for Moved { key, place, .. } in batch.iter().filter(|copy| !copy.is_old) {
+                    let Some((key, _)) = key else {
                         continue;
                     };
                     for copy in self.bindings(&locked.index, key).map_err(io)?.live {
@@ -202,10 +204,10 @@ impl Inner {
         let offset = slot.place.offset();
         let found = pack.envelope(self.check(), offset).map_err(io)?;
         let Some((envelope, live)) = found else {
-            return self.drop_slot(at, slot).map(|()| Fate::Lost);
+            return self.drop_slot(at, slot, None).map(|()| Fate::Lost);
         };
         if !live {
-            return self.drop_slot(at, slot).map(|()| Fate::Dead);
+            return self.drop_slot(at, slot, Some(pack)).map(|()| Fate::Dead);
         }
         let mut payload = None;
         if envelope.kind.carries_payload() {
@@ -214,12 +216,48 @@ impl Inner {
                 .map_err(io)?;
             if payload.is_none() {
                 Counters::add(&self.counters.corrupt, 1);
-                return self.drop_slot(at, slot).map(|()| Fate::Lost);
+                return self.drop_slot(at, slot, None).map(|()| Fate::Lost);
             }
         }
         let bytes = payload.as_deref().unwrap_or_default();
-        let copy = self.copy(&envelope, bytes, pack, (slot.place, slot.place))?;
+        let places = (slot.place, slot.place);
+        let copy = match self.copy_elsewhere(&envelope, pack, places)? {
+            None => self.copy(&envelope, bytes, pack, places)?,
+            found => found,
+        };
         Ok(copy.map_or(Fate::Dead, Fate::Copied))
+    }
+
+    /// A copy outside `from` that was made before, whole. Without it each process that is killed while it
+    /// empties a pack would leave one more.
+    fn copy_elsewhere(
+        &self,
+        envelope: &Envelope,
+        from: &Pack,
+        (original, content): (Place, Place),
+    ) -> Result<Option<Moved>> {
+        let io = |e| self.error("look for a copy in another pack", e);
+        let index = self.index();
+        for copy in self.bindings(&index, &envelope.key).map_err(io)?.live {
+            let is_copy = copy.envelope.generation == envelope.generation
+                && copy.envelope.digest == envelope.digest
+                && copy.envelope.kind == envelope.kind;
+            if !is_copy || copy.pack.number == from.number || copy.slot.place == original {
+                continue;
+            }
+            let content_there = self.load_and_hash(&index, &copy).map_err(io)?;
+            if matches!(content_there, Content::Artifact(_)) {
+                return Ok(Some(Moved {
+                    key: Some((envelope.key, original)),
+                    digest: envelope.digest,
+                    content,
+                    place: copy.slot.place,
+                    to: Some(copy.pack),
+                    is_old: true,
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// Appends a copy of a binding, and binds it beside the original. A binding that was replaced
@@ -257,6 +295,7 @@ impl Inner {
                 content,
                 place,
                 to: Some(pack),
+                is_old: false,
             }));
         }
         Err(io(io::ErrorKind::NotFound.into()))
@@ -270,7 +309,12 @@ impl Inner {
         let index = &locked.index;
         for moved in moved {
             let Some((key, original)) = &moved.key else {
-                Self::move_content(index, moved).map_err(io)?;
+                // What has the bytes may have moved on; packs are unlinked under the lock.
+                let to = moved.to.as_ref();
+                let is_there = to.map_or(Ok(true), |pack| pack.is_named(&self.files));
+                if is_there.map_err(io)? {
+                    Self::move_content(index, moved).map_err(io)?;
+                }
                 continue;
             };
             let live = self.bindings(index, key).map_err(io)?.live;
@@ -314,9 +358,17 @@ impl Inner {
         index.vacate(original.at, &original.slot, false)
     }
 
-    fn drop_slot(&self, at: Position, slot: &Slot) -> Result<()> {
+    /// Clears a slot that leads to nothing, or to what was not alive in `dead`.
+    fn drop_slot(&self, at: Position, slot: &Slot, dead: Option<&Pack>) -> Result<()> {
         let locked = self.locked()?;
         let io = |e| self.error("clear a slot of the index", e);
+        if let Some(pack) = dead {
+            // It may have been about to be bound: its slot is there before it is alive.
+            let found = pack.envelope(self.check(), slot.place.offset());
+            if found.map_err(io)?.is_some_and(|(_, live)| live) {
+                return Ok(());
+            }
+        }
         let now = locked.index.get(at).map_err(io)?;
         if now.is_some_and(|now| now.place == slot.place) {
             // Another binding of the key may be beside it.
@@ -334,18 +386,20 @@ impl Inner {
         let Some((dead, _)) = pack.envelope(self.check(), offset).map_err(io)? else {
             return Ok(None);
         };
-        let Some((key_slot, heir)) = self.heir(pack, slot, &dead).map_err(io)? else {
+        let Some(heir) = self.heir(pack, slot, &dead).map_err(io)? else {
             return Ok(None);
         };
         let (digest, content) = (dead.digest, slot.place);
-        if heir.kind == Kind::Object {
-            // The bytes are in a file of their own: only the way to their name moves.
+        if heir.envelope.kind != Kind::Shared {
+            // The bytes are in a file of their own, or are the heir's own: only the way to them moves.
+            let is_object = heir.envelope.kind == Kind::Object;
             return Ok(Some(Moved {
                 key: None,
                 digest,
                 content,
-                place: key_slot.place,
-                to: None,
+                place: heir.slot.place,
+                to: (!is_object).then_some(heir.pack),
+                is_old: true,
             }));
         }
         let Some(payload) = pack
@@ -357,39 +411,53 @@ impl Inner {
         };
         let envelope = Envelope {
             kind: Kind::Inline,
-            ..heir
+            ..heir.envelope
         };
-        self.copy(&envelope, &payload, pack, (key_slot.place, content))
+        let places = (heir.slot.place, content);
+        match self.copy_elsewhere(&envelope, pack, places)? {
+            None => self.copy(&envelope, &payload, pack, places),
+            found => Ok(found),
+        }
     }
 
-    /// A live binding outside `pack` of the content in `slot`.
-    fn heir(
-        &self,
-        pack: &Pack,
-        slot: &Slot,
-        content: &Envelope,
-    ) -> io::Result<Option<(Slot, Envelope)>> {
+    /// A live binding outside `pack` of the content in `slot`: one that has the bytes itself, else
+    /// one that shares them.
+    fn heir(&self, pack: &Pack, slot: &Slot, content: &Envelope) -> io::Result<Option<Binding>> {
         let tag = slot.hash.tag(SlotKind::Content);
         let mut users = Vec::new();
-        self.index().for_each(|_, key| {
+        let index = self.index();
+        index.for_each(|at, key| {
             let elsewhere = key.place.pack() != pack.number;
             if key.kind == SlotKind::Key && key.content == tag && elsewhere {
-                users.push(key);
+                users.push((at, key));
             }
         })?;
-        for user in users {
-            if let Some((_, envelope, true)) = self.envelope(user.place)? {
-                let same = envelope.digest == content.digest && envelope.length == content.length;
-                let wanted = match content.kind {
-                    Kind::Object => Kind::Object,
-                    _ => Kind::Shared,
-                };
-                if same && envelope.kind == wanted {
-                    return Ok(Some((user, envelope)));
+        let mut sharing = None;
+        for (at, slot) in users {
+            let Some((pack, envelope, true)) = self.envelope(slot.place)? else {
+                continue;
+            };
+            let heir = Binding {
+                at,
+                slot,
+                envelope,
+                pack,
+            };
+            if envelope.digest != content.digest || envelope.length != content.length {
+                continue;
+            }
+            match (envelope.kind, content.kind) {
+                (Kind::Object, Kind::Object) => return Ok(Some(heir)),
+                (Kind::Shared, Kind::Inline) => sharing = Some(heir),
+                (Kind::Inline, Kind::Inline)
+                    if matches!(self.load_and_hash(&index, &heir)?, Content::Artifact(_)) =>
+                {
+                    return Ok(Some(heir));
                 }
+                _ => {}
             }
         }
-        Ok(None)
+        Ok(sharing)
     }
 
     /// Makes what was moved durable, and then the slots that point there.
@@ -526,5 +594,56 @@ mod tests {
         let slots = index.find(SlotKind::Key, original.slot.hash).unwrap();
         assert_eq!(slots.len(), 1);
         assert_eq!(slots[0].1.place, original.slot.place);
+    }
+
+    /// A thread that binds has written the slot, and then makes the record live.
+    #[test]
+    fn a_slot_whose_record_comes_alive_meanwhile_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(dir.path()).unwrap();
+        store.put_bytes(&KEY, [1; 100]).unwrap();
+        let inner = &store.inner;
+        let binding = inner.bindings(&inner.index(), &KEY).unwrap().live.remove(0);
+        let dead = Some(&*binding.pack);
+        inner.drop_slot(binding.at, &binding.slot, dead).unwrap();
+        assert!(store.get_artifact(&KEY).unwrap().is_some());
+        binding.pack.mark_dead(binding.slot.place.offset()).unwrap();
+        inner.drop_slot(binding.at, &binding.slot, dead).unwrap();
+        let slots = inner.index().find(SlotKind::Key, binding.slot.hash);
+        assert_eq!(slots.unwrap().len(), 0);
+    }
+
+    /// Of copies any may be the one that is left, also not the one that others share.
+    #[test]
+    fn content_of_a_buried_copy_is_found_in_the_copy_that_is_left() {
+        for _ in 0..8 {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, original, copy) = moving(&dir);
+            let inner = &store.inner;
+            let other = Fingerprint::from_bytes([8; 32]);
+            store.put_bytes(&other, [1; 100]).unwrap();
+            inner.settle(&KEY).unwrap();
+            let live = inner.bindings(&inner.index(), &KEY).unwrap().live;
+            assert_eq!(live.len(), 1);
+            for pack in [original.pack.number, copy.place.pack()] {
+                assert!(inner.empty_pack(pack).unwrap());
+                for key in [KEY, other] {
+                    let found = store.get_artifact(&key).unwrap().unwrap();
+                    assert_eq!(found.as_slice(), [1; 100]);
+                }
+            }
+        }
+    }
+
+    /// Who is killed while it empties a pack leaves a copy; the next one makes no other.
+    #[test]
+    fn a_copy_that_is_there_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, original, copy) = moving(&dir);
+        let inner = &store.inner;
+        assert!(inner.empty_pack(original.pack.number).unwrap());
+        let live = inner.bindings(&inner.index(), &KEY).unwrap().live;
+        assert_eq!(live.len(), 1);
+        assert_eq!(live[0].slot.place, copy.place);
     }
 }

@@ -339,6 +339,24 @@ impl Inner {
         Ok(())
     }
 
+    /// Ends whatever the newest whole binding of a key replaced, and copies of it, once that is
+    /// durable. Who was killed before the flush that does so leaves it to the next.
+    pub(super) fn settle(&self, key: &Fingerprint) -> Result<()> {
+        if self.index().has_flag(REBUILDING) {
+            // The newest may not be known yet, nor what it shares.
+            return Ok(());
+        }
+        self.drop_torn(key)
+            .map_err(|e| super::put::into_error(e, self))?;
+        let mut pending = Pending::default();
+        pending.rebound.insert(*key);
+        let done = self.bury_replaced(&mut pending);
+        if done.is_err() {
+            self.pending.lock().expect(POISON).merge(pending);
+        }
+        done
+    }
+
     /// Marks bindings dead that newer, now durable ones replaced.
     pub(super) fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
         let io = |e| self.error("retire a replaced entry", e);

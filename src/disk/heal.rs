@@ -3,7 +3,7 @@
 
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind};
-use super::header::Field;
+use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::Inner;
 use super::lookup::{Binding, Content, LOOKS};
@@ -94,7 +94,9 @@ impl Inner {
                     .index
                     .vacate(at, &slot, found.live.is_empty() && i == 0)?;
             }
-            if let Some(newest) = found.live.last() {
+            // A rebuild may yet come to its content.
+            let complete = !locked.index.has_flag(REBUILDING);
+            if let Some(newest) = found.live.last().filter(|_| complete) {
                 if matches!(self.load(&locked.index, newest)?, Content::Gone) {
                     self.drop_binding(&locked.index, newest)?;
                 }

@@ -27,10 +27,7 @@ pub(super) const FIRST_BUCKETS: u64 = 2;
 const LOAD_LIMIT: u64 = 13;
 /// Last uses within so many bytes of the table are written together: a page.
 const NEAR: u64 = 4096;
-/// Slots that one name may have; more are left to the next look.
-const MATCHES: usize = 8;
-
-/// The slots found for one hash.
+/// The slots found for one hash: all of two buckets at most.
 pub(super) type Matches = Vec<(Position, Slot)>;
 
 #[derive(Debug)]
@@ -426,11 +423,8 @@ impl Index {
         let mut found = Vec::new();
         for bucket in hash.buckets(self.constants.buckets) {
             self.with_bucket(bucket, |words| {
-                for (slot, content) in words.matches(kind, hash) {
-                    if found.len() < MATCHES {
-                        found.push((Position { bucket, slot }, content));
-                    }
-                }
+                let matches = words.matches(kind, hash);
+                found.extend(matches.map(|(slot, content)| (Position { bucket, slot }, content)));
             })?;
         }
         Ok(found)

@@ -65,7 +65,7 @@ impl Inner {
             at => at,
         };
         let known = self.content(&index, digest)?;
-        let mut live = self.settled_bindings(&index, key)?.live;
+        let mut live = self.few_bindings(&index, key)?;
         let newest = live.pop();
         if let Some(newest) = &newest {
             let same = newest.envelope.digest == *digest
@@ -119,6 +119,17 @@ impl Inner {
                 Ok(Some(true))
             }
         }
+    }
+
+    /// The bindings of a key, of which there are few: they have to fit into two buckets.
+    fn few_bindings(&self, index: &Index, key: &Fingerprint) -> io::Result<Vec<Binding>> {
+        let live = self.settled_bindings(index, key)?.live;
+        if live.len() <= REBOUND_LIMIT {
+            return Ok(live);
+        }
+        // Of others, who were killed before their flush ended the older ones.
+        self.settle(key).map_err(into_io)?;
+        Ok(self.settled_bindings(index, key)?.live)
     }
 
     /// What is stored already counts as used now, or when `used` says.

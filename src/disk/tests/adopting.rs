@@ -207,3 +207,27 @@ fn what_is_put_while_an_index_is_rebuilt_is_what_is_there_afterwards() {
         }
     }
 }
+
+/// A look-up that comes between a key and the content that it shares ends nothing.
+#[test]
+fn a_key_whose_content_a_rebuild_has_not_come_to_is_there_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path());
+    first.put_bytes(&OTHER, [3; 5000]).unwrap();
+    first.put_bytes(&KEY, [3; 5000]).unwrap();
+    let inner = &first.inner;
+    let shared = inner.bindings(&inner.index(), &KEY).unwrap().live.remove(0);
+    let layout = &inner.files.layout;
+    let lease = inner.lease(&layout.rebuild_lease()).unwrap().unwrap();
+    fs::remove_file(layout.index()).unwrap();
+    let second = DiskStore::open(dir.path()).unwrap();
+    {
+        let mut locked = second.inner.locked().unwrap();
+        let slot = Inner::slot_of(&locked.index, &shared.envelope, shared.slot.place);
+        second.inner.insert(&mut locked, &slot).unwrap();
+    }
+    assert_eq!(value(&second), None, "its content is not known yet");
+    drop((lease, first));
+    second.inner.wait_for_rebuild().unwrap();
+    assert_eq!(value(&second).unwrap().as_slice(), [3; 5000]);
+}

@@ -3,6 +3,7 @@
 mod adopting;
 mod crashes;
 mod faults;
+mod killed;
 mod moved;
 mod numbers;
 mod pruning;
