@@ -1,6 +1,7 @@
 //! What runs in a process of its own, to be killed, starved and lied to.
 
 pub(crate) mod builder;
+pub(crate) mod extras;
 pub(crate) mod filler;
 pub(crate) mod forker;
 pub(crate) mod script;

@@ -21,15 +21,18 @@ use child::Child;
 use clap::{Parser, Subcommand};
 use mount::Sweeper;
 use report::Report;
-use scenario::{Context, Form, SCENARIOS, Scenario, Skip};
+use scenario::{Context, Form, Runs, SCENARIOS, Scenario, Skip};
 use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Runs fault scenarios against keepwarm; one line of counters each.
 ///
-/// Exits with 1 if anything that must be zero is not, or if a control was not caught.
+/// Exits with 1 if anything that must be zero is not, or if a control was not caught; with 2 if what
+/// was asked for makes no sense.
 #[derive(Debug, Parser)]
 #[command(
     name = "keepwarm-harness",
@@ -45,7 +48,7 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// How often each scenario hits [default: the scenario's own]
+    /// How often each scenario hits, at least once [default: the scenario's own]
     #[arg(long)]
     rounds: Option<u64>,
 
@@ -83,7 +86,7 @@ struct Args {
 /// How much is run.
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct Forms {
-    /// Fewer rounds, and nothing that needs root: about 150 s in all
+    /// Fewer rounds, and nothing that needs root: about 200 s in all
     #[arg(long, conflicts_with_all = ["ci", "full"])]
     short: bool,
 
@@ -116,6 +119,18 @@ enum Command {
     },
 }
 
+/// What was asked for makes no sense; says what would.
+#[derive(Debug)]
+struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Usage {}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.command {
@@ -129,7 +144,11 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("keepwarm-harness: {error}: {error:?}");
+            if error.is::<Usage>() {
+                eprintln!("keepwarm-harness: {error}");
+            } else {
+                eprintln!("keepwarm-harness: {error}: {error:?}");
+            }
             ExitCode::from(2)
         }
     }
@@ -147,20 +166,43 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         }
     }
     if let Some(name) = unknown {
-        return Err(format!("there is no scenario {name}").into());
+        let what = format!("there is no scenario {name}; --list tells which there are");
+        return Err(Usage(what).into());
+    }
+    if args.rounds == Some(0) {
+        let what = "--rounds 0 would hurt nothing, and find nothing: without it each scenario of \
+                    --list takes its own number";
+        return Err(Usage(what.into()).into());
     }
     let wanted = |name: &str| args.scenario.iter().any(|asked| asked == name);
+    let runs = Arc::new(Runs::default());
     let mut good = true;
     for scenario in SCENARIOS {
         if !args.list && (wanted("all") || wanted(scenario.name)) {
-            good &= run_one(args, scenario)?;
+            good &= run_one(args, scenario, &runs)?;
         }
     }
-    Ok(good)
+    match &args.only {
+        // Green because nothing was run would be a lie.
+        Some(part) if good && !args.list && !runs.were_any() => Err(nothing(part, &runs).into()),
+        _ => Ok(good),
+    }
+}
+
+/// No run was asked for.
+fn nothing(part: &str, runs: &Runs) -> Usage {
+    let names = match runs.names() {
+        names if names.is_empty() => "there is none that could have been run".to_owned(),
+        names => format!("there are: {}", names.join(", ")),
+    };
+    Usage(format!(
+        "no run of these scenarios has \"{part}\" in its name, so nothing was run; {names}; --list \
+         tells which scenarios there are"
+    ))
 }
 
 /// Whether all came out as it must.
-fn run_one(args: &Args, scenario: &Scenario) -> Result<bool, Box<dyn Error>> {
+fn run_one(args: &Args, scenario: &Scenario, runs: &Arc<Runs>) -> Result<bool, Box<dyn Error>> {
     let temp = tempfile::Builder::new()
         .prefix("keepwarm-harness-")
         .tempdir_in(args.dir.clone().unwrap_or_else(std::env::temp_dir))?;
@@ -170,6 +212,7 @@ fn run_one(args: &Args, scenario: &Scenario) -> Result<bool, Box<dyn Error>> {
         form: args.form.form(),
         install: args.install,
         only: args.only.clone(),
+        runs: Arc::clone(runs),
         temp: temp.path().to_owned(),
     };
     let report = Report {

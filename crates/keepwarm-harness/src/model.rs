@@ -184,14 +184,18 @@ impl Model {
         format!("{:?}", self.keys.get(&key).copied().unwrap_or_default())
     }
 
-    /// What was seen is what there is from now on.
-    pub(crate) fn settle(&mut self, key: u32, seen: Option<u64>) {
-        let known = self.keys.entry(key).or_default();
-        known.floor = Floor {
-            generation: seen.unwrap_or(known.highest + 1),
-            must_exist: seen.is_some(),
-        };
-        known.current = known.floor;
+    /// What was seen, when nobody was alive, is what there is from now on: what was evicted before
+    /// excuses no miss after that.
+    pub(crate) fn settle(&mut self, seen: &BTreeMap<u32, Option<u64>>) {
+        for (key, seen) in seen {
+            let known = self.keys.entry(*key).or_default();
+            known.floor = Floor {
+                generation: seen.unwrap_or(known.highest + 1),
+                must_exist: seen.is_some(),
+            };
+            known.current = known.floor;
+        }
+        self.evicted = false;
     }
 }
 
@@ -263,6 +267,17 @@ mod tests {
         assert_eq!(model.judge(1, Some(3)), Judgement::Wrong);
         model.follow(&[said(PutStart, 3), said(PutOk, 3)], |_| true);
         assert_eq!(model.judge(1, None), Judgement::Lost);
+    }
+
+    #[test]
+    fn an_eviction_excuses_misses_until_somebody_looked() {
+        use Op::{Evicted, PutOk, PutStart};
+        let ops = [(PutStart, 1), (PutOk, 1), (Evicted, 0)];
+        let mut model = model(Promise::Ack, &ops);
+        assert_eq!(model.judge(1, None), Judgement::Fine);
+        model.settle(&[(1, Some(1))].into());
+        assert_eq!(model.judge(1, None), Judgement::Lost);
+        assert_eq!(model.judge(1, Some(1)), Judgement::Fine);
     }
 
     #[test]

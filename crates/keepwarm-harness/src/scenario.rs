@@ -1,6 +1,7 @@
 //! The ways to hurt, and what they share.
 
 mod builds;
+mod calls;
 mod clock;
 mod copies;
 mod damage;
@@ -28,8 +29,10 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-pub(crate) use look::{Seen, judge, verify, verify_behind};
+pub(crate) use look::{Seen, judge, look_at_evictions, verify, verify_behind};
 pub(crate) use writers::{Crew, Plan, Writers};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -96,6 +99,31 @@ impl Form {
     }
 }
 
+/// The runs that there were to choose from, and whether any was chosen.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    names: Mutex<Vec<String>>,
+    any: AtomicBool,
+}
+
+impl Runs {
+    pub(crate) fn were_any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = self.names.lock();
+        names.map(|names| names.clone()).unwrap_or_default()
+    }
+
+    fn note(&self, name: &str, wanted: bool) {
+        self.any.fetch_or(wanted, Ordering::Relaxed);
+        if let Ok(mut names) = self.names.lock() {
+            names.push(name.to_owned());
+        }
+    }
+}
+
 /// What was asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -105,6 +133,7 @@ pub(crate) struct Context {
     pub(crate) install: bool,
     /// Runs whose names contain this.
     pub(crate) only: Option<String>,
+    pub(crate) runs: Arc<Runs>,
     /// A directory of the scenario's own.
     pub(crate) temp: PathBuf,
 }
@@ -136,7 +165,9 @@ impl Context {
     /// Whether a run was asked for by its name.
     pub(crate) fn wants(&self, tally: &Tally) -> bool {
         let only = self.only.as_deref();
-        only.is_none_or(|part| tally.name().contains(part))
+        let wanted = only.is_none_or(|part| tally.name().contains(part));
+        self.runs.note(tally.name(), wanted);
+        wanted
     }
 
     pub(crate) fn log(&self, writer: u32) -> PathBuf {

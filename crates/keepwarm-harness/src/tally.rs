@@ -84,7 +84,14 @@ pub(crate) struct Tally {
 const NOTES: u64 = 4;
 
 /// Facts of which the highest is kept.
-const MAXIMA: [&str; 4] = ["peak_kib", "most_bytes", "most_over", "slowest_ms"];
+const MAXIMA: [&str; 6] = [
+    "peak_kib",
+    "most_bytes",
+    "most_over",
+    "slowest_ms",
+    "drift_kib",
+    "drift_entries",
+];
 
 impl Tally {
     /// `watched`: what must be zero.
@@ -180,6 +187,14 @@ impl Tally {
     /// What is just told.
     pub(crate) fn facts(&self) -> &[(&'static str, u64)] {
         &self.facts
+    }
+
+    /// One of them; 0 if nothing was told of it.
+    pub(crate) fn fact(&self, name: &str) -> u64 {
+        let mut facts = self.facts.iter();
+        facts
+            .find(|(known, _)| *known == name)
+            .map_or(0, |(_, n)| *n)
     }
 
     pub(crate) fn verdict(&self) -> &'static str {

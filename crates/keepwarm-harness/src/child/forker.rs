@@ -1,4 +1,5 @@
-//! A writer that forks again and again while it holds a handle. The forked children may only read.
+//! A writer that forks while it holds a handle: again and again, or once, to be killed while its
+//! child lives on. The forked children may only read.
 
 use super::Common;
 use crate::content::{Rng, check, fingerprint};
@@ -20,12 +21,17 @@ pub(crate) struct Settings {
     /// What the forked children say.
     #[arg(long)]
     pub(crate) children: PathBuf,
-    #[arg(long)]
+    #[arg(long, default_value_t = 1)]
     pub(crate) forks: u32,
+    /// Fork once and write on for ever; the child reads until there is such a file.
+    #[arg(long)]
+    pub(crate) until: Option<PathBuf>,
 }
 
 /// A forked child must be done by then.
 const BOUND: Duration = Duration::from_secs(10);
+/// One that lives on ends by then, whatever became of the harness.
+const LONGEST_LIFE: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let common = &settings.common;
@@ -34,6 +40,18 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     opened.wait_for_index(Duration::from_secs(20));
     let store = opened.store();
     let mut rng = Rng::new(common.seed);
+    if let Some(until) = &settings.until {
+        // The handles are open by now, that of the lock included, so that the child shares them.
+        for key in 0..common.keys {
+            put(&mut log, store, common, (key, 1))?;
+        }
+        if let Fork::Child = fork().map_err(|code| format!("fork: {code}"))? {
+            let done = live_on(settings, store, until);
+            drop(opened);
+            std::process::exit(i32::from(done.is_err()));
+        }
+        return write_on(&mut log, store, common, &mut rng);
+    }
     let mut generation = 0;
     for _ in 0..settings.forks {
         generation += 1;
@@ -44,7 +62,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
         }
         match fork().map_err(|code| format!("fork: {code}"))? {
             Fork::Child => {
-                let done = child(&settings.children, store, common);
+                let mut log = Log::open(&settings.children)?;
+                let done = child(&mut log, store, common);
                 // It goes as it would if the program were written so, with the handle dropped.
                 drop(opened);
                 std::process::exit(i32::from(done.is_err()));
@@ -61,6 +80,41 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     if let Err(error) = &flushed {
         eprintln!("flush: {error:?}");
         log.say(Op::Error, 0, 0)?;
+    }
+    Ok(log.say(Op::Done, 0, 0)?)
+}
+
+/// What the parent of a child that lives on does, until it is killed.
+fn write_on(
+    log: &mut Log,
+    store: &dyn Store,
+    common: &Common,
+    rng: &mut Rng,
+) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    for key in 0..common.keys {
+        put(log, store, common, (key, 2))?;
+    }
+    for generation in 3.. {
+        // Half of the keys stay as they are, so that it is seen if something is done to them.
+        let key = rng.key(common.keys) / 2 * 2;
+        put(log, store, common, (key, generation))?;
+        if start.elapsed() > LONGEST_LIFE {
+            break;
+        }
+    }
+    Err("nobody killed this process".into())
+}
+
+/// What a child does that outlives its parent: reads go on, whatever locks it shares.
+fn live_on(settings: &Settings, store: &dyn Store, until: &Path) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    let mut log = Log::open(&settings.children)?;
+    log.say(Op::Opened, 0, 0)?;
+    while !until.exists() && start.elapsed() < LONGEST_LIFE {
+        // Not at once: what it tries to write must harm nothing that its parent wrote since the fork.
+        std::thread::sleep(Duration::from_millis(20));
+        child(&mut log, store, &settings.common)?;
     }
     Ok(log.say(Op::Done, 0, 0)?)
 }
@@ -115,9 +169,13 @@ fn wait(log: &mut Log, id: i32) -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// What a forked child tries to put that is an object, a file of its own.
+pub(crate) fn large() -> Vec<u8> {
+    vec![2; 300_000]
+}
+
 /// Reads what the parent put, and tries to write.
-fn child(path: &Path, store: &dyn Store, common: &Common) -> Result<(), Box<dyn Error>> {
-    let mut log = Log::open(path)?;
+fn child(log: &mut Log, store: &dyn Store, common: &Common) -> Result<(), Box<dyn Error>> {
     for key in 0..common.keys {
         let said = match store.get(&fingerprint(key)) {
             Ok(Some(entry)) if check(key, &entry.artifact).is_some() => Op::Got,
@@ -133,7 +191,7 @@ fn child(path: &Path, store: &dyn Store, common: &Common) -> Result<(), Box<dyn 
     let key = fingerprint(0);
     let writes = [
         store.put(&key, vec![1; 100].into()).map(drop),
-        store.put(&key, vec![2; 300_000].into()).map(drop),
+        store.put(&key, large().into()).map(drop),
         store.remove(&key).map(drop),
         store.clear(),
         store.flush(),

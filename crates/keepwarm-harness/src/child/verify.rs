@@ -1,7 +1,7 @@
 //! Looks at a directory after a fault. Whatever goes wrong here goes wrong in a process that may
 //! die of it.
 
-use super::Common;
+use super::{Common, extras};
 use crate::content::{PROBE, bytes, check, fingerprint};
 use clap::Args;
 use keepwarm::Store;
@@ -10,6 +10,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of a command line"
+)]
 pub(crate) struct Settings {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -22,6 +26,9 @@ pub(crate) struct Settings {
     /// Make the store count what it has: remove something that is worth a pass.
     #[arg(long)]
     pub(crate) settle: bool,
+    /// Use everything else that a directory keeps, once.
+    #[arg(long)]
+    pub(crate) extras: bool,
     /// Clear it at the end.
     #[arg(long)]
     pub(crate) clear: bool,
@@ -52,6 +59,9 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     }
     if let Some(generation) = settings.heal {
         heal(store, common, generation, &mut out)?;
+    }
+    if settings.extras {
+        extras::run(common, &mut out)?;
     }
     if settings.clear {
         if let Err(error) = store.clear() {

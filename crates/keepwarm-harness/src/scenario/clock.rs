@@ -1,6 +1,9 @@
 //! Clocks that are wrong by years, different in every process, and jump.
 
-use super::{Context, Outcome, Plan, Scenario, Target, Writers, finish, judge, verify_behind};
+use super::{
+    Context, Outcome, Plan, Scenario, Target, Writers, finish, judge, look_at_evictions,
+    verify_behind,
+};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::mount::need;
@@ -95,6 +98,7 @@ fn one_round(
         }
     }
     logs.follow(model, tally)?;
+    look_at_evictions(model, target, &hint, tally);
     let (clock, wrapper) = wrapper(&mut rng);
     hint = format!("{hint}, looked at with {clock}");
     let seen = verify_behind(
@@ -105,9 +109,7 @@ fn one_round(
         tally,
     )?;
     judge(model, &seen, &hint, tally);
-    for (key, generation) in &seen.keys {
-        model.settle(*key, *generation);
-    }
+    model.settle(&seen.keys);
     tally.add("rounds", 1);
     Ok(())
 }

@@ -1,7 +1,11 @@
 //! A live directory is copied, the copy restored elsewhere and over a newer state.
 
-use super::{Context, Outcome, Plan, Scenario, Target, arg, finish, verify};
+use super::{
+    Context, Crew, Outcome, Plan, Scenario, Seen, Target, Writers, arg, finish, judge,
+    look_at_evictions, verify,
+};
 use crate::content::Rng;
+use crate::model::{Model, Promise};
 use crate::mount::need;
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
@@ -16,14 +20,22 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-const WATCHED: [Fault; 6] = [
+const WATCHED: [Fault; 9] = [
     Fault::Wrong,
+    Fault::Lost,
+    Fault::Stale,
     Fault::Unusable,
     Fault::Crash,
     Fault::Hang,
+    Fault::Error,
     Fault::Sick,
     Fault::Memory,
 ];
+
+const WRITERS: u32 = 2;
+/// What was put into a pack that the copy replaces is lost, which the next flush tells.
+const GRACE: Duration = Duration::from_millis(500);
+const KEYS: u32 = 60;
 
 /// What copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +83,13 @@ fn one_round(
     tally: &mut Tally,
 ) -> Outcome<()> {
     let hint = format!("seed {} round {round}", context.seed);
+    // Over a newer state that nobody has open; else under live writers.
+    let alone = round % 2 == 0;
     let target = |name: &str| Target {
         kind,
         dir: context.temp.join(name),
-        budget: if round % 2 == 0 { 1 << 30 } else { 8 << 20 },
-        keys: 60,
+        budget: if alone { 1 << 30 } else { 8 << 20 },
+        keys: KEYS,
     };
     let (live, elsewhere) = (target("live"), target("elsewhere"));
     let archive = context.temp.join("archive");
@@ -87,56 +101,127 @@ fn one_round(
         fs::create_dir(dir)?;
     }
     let mut rng = Rng::new(context.seed ^ round);
+    let mut told = Told::new(context, kind)?;
     let plan = Plan {
         context,
         target: &live,
-        writers: 2,
+        writers: WRITERS,
         above: 0,
-        flags: vec!["--robbed".into()],
+        // Who lives when the copy comes back loses what it put; else nobody may.
+        flags: (!alone).then(|| "--robbed".into()).into_iter().collect(),
     };
     let mut crew = plan.start(&mut rng)?;
     std::thread::sleep(Duration::from_millis(100 + rng.below(300)));
     tool.take(&live.dir, &archive)?;
     tool.give(&archive, &elsewhere.dir)?;
-    check(context, &elsewhere, &format!("{hint} elsewhere"), 1, tally)?;
+    let seen = check(
+        context,
+        &elsewhere,
+        &format!("{hint} elsewhere"),
+        Some(1),
+        tally,
+    )?;
+    told.judge_copy(&seen, &hint, tally)?;
     std::thread::sleep(Duration::from_millis(rng.below(300)));
-    // Over a newer state that nobody has open; else under live writers.
-    let alone = round % 2 == 0;
     if alone {
         crew.kill(&mut rng, &hint, tally);
+        // To be copied has harmed nothing.
+        let seen = check(context, &live, &format!("{hint} copied"), None, tally)?;
+        told.judge_live(&live, &seen, &hint, tally)?;
     }
     tool.give(&archive, &live.dir)?;
     let over = format!("{hint} over a newer state");
-    check(context, &live, &over, 2, tally)?;
-    if !alone {
-        std::thread::sleep(Duration::from_millis(100));
-        crew.kill(&mut rng, &hint, tally);
-        for child in &crew.running {
-            if child.stderr().contains("Wrong") {
-                tally.fault(Fault::Wrong, format_args!("{hint}: {}", child.stderr()));
-            }
-        }
-        check(context, &live, &format!("{hint} afterwards"), 3, tally)?;
+    // Where others write the same keys, what was put may be replaced at once.
+    let seen = check(context, &live, &over, alone.then_some(2), tally)?;
+    if alone {
+        told.judge_copy(&seen, &over, tally)?;
+    } else {
+        std::thread::sleep(GRACE);
+        // What fails at this very moment is fair, but for wrong answers and calls without an end.
+        let mut meanwhile = tally.only(&[Fault::Wrong, Fault::Hang]);
+        told.judge_copy(&seen, &over, &mut meanwhile)?;
+        meanwhile.pour_into(tally);
+        live_on(context, &live, (&mut crew, &mut told), &hint, tally)?;
     }
     tally.add("rounds", 1);
     Ok(())
 }
 
+/// The writers under whom the copy came back write on, and are killed.
+fn live_on(
+    context: &Context,
+    live: &Target,
+    (crew, told): (&mut Crew, &mut Told),
+    hint: &str,
+    tally: &mut Tally,
+) -> Outcome<()> {
+    std::thread::sleep(Duration::from_millis(100));
+    crew.kill(&mut Rng::new(context.seed), hint, tally);
+    let afterwards = format!("{hint} afterwards");
+    let seen = check(context, live, &afterwards, Some(3), tally)?;
+    told.judge_copy(&seen, &afterwards, tally)?;
+    look_at_evictions(&told.model, live, hint, tally);
+    Ok(())
+}
+
+/// What the writers say.
+struct Told {
+    logs: Writers,
+    model: Model,
+}
+
+impl Told {
+    fn new(context: &Context, kind: Kind) -> Outcome<Self> {
+        let promise = match kind {
+            Kind::Tiered => Promise::Flush,
+            _ => Promise::Ack,
+        };
+        Ok(Self {
+            logs: Writers::new(context, WRITERS)?,
+            model: Model::new(promise),
+        })
+    }
+
+    /// Nothing but the copier has touched the directory so far.
+    fn judge_live(
+        &mut self,
+        live: &Target,
+        seen: &Seen,
+        hint: &str,
+        tally: &mut Tally,
+    ) -> Outcome<()> {
+        self.logs.follow(&mut self.model, tally)?;
+        look_at_evictions(&self.model, live, hint, tally);
+        judge(&self.model, seen, hint, tally);
+        Ok(())
+    }
+
+    /// Of a copy only that is known, that nothing is in it of which no put was begun before it was
+    /// looked at.
+    fn judge_copy(&mut self, seen: &Seen, hint: &str, tally: &mut Tally) -> Outcome<()> {
+        self.logs.follow(&mut self.model, tally)?;
+        let mut copy = self.model.clone();
+        copy.relax(KEYS, 0);
+        judge(&copy, seen, hint, tally);
+        Ok(())
+    }
+}
+
+/// Looks at a directory; heals it in a generation of its own, where nobody else writes.
 fn check(
     context: &Context,
     target: &Target,
     hint: &str,
-    generation: u64,
+    heal: Option<u64>,
     tally: &mut Tally,
-) -> Outcome<()> {
-    let mut args = target.args("verify", generation);
-    // Where others write the same keys, what was put may be replaced at once.
-    if !hint.ends_with("over a newer state") {
+) -> Outcome<Seen> {
+    let mut args = target.args("verify", heal.unwrap_or(0));
+    if let Some(generation) = heal {
         arg(&mut args, "--heal", (1 << 40) + generation);
     }
     let seen = verify(context, &args, hint, tally)?;
     tally.add("there", seen.keys.values().flatten().count() as u64);
-    Ok(())
+    Ok(seen)
 }
 
 impl Tool {

@@ -1,6 +1,9 @@
 //! The disk is full, or out of inodes; then there is room again.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, litter, verify};
+use super::{
+    Context, Outcome, Scenario, Target, Writers, arg, finish, judge, litter, look_at_evictions,
+    verify,
+};
 use crate::child::filler::Freeing;
 use crate::content::Rng;
 use crate::model::{Model, Promise};
@@ -133,6 +136,7 @@ fn one_round(
     }
     let mut model = Model::new(Promise::Flush);
     logs.follow(&mut model, tally)?;
+    look_at_evictions(&model, &target, &hint, tally);
     let hint = format!("{hint} freed by {}", freeing.name());
     let seen = verify(context, &target.args("verify", round), &hint, tally)?;
     judge(&model, &seen, &hint, tally);

@@ -1,6 +1,9 @@
 //! The index grows, again and again, under several processes, which are killed meanwhile.
 
-use super::{Context, Outcome, Plan, Scenario, Target, Writers, finish, judge, litter, verify};
+use super::{
+    Context, Outcome, Plan, Scenario, Target, Writers, finish, judge, litter, look_at_evictions,
+    verify,
+};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::stores::Kind;
@@ -75,12 +78,11 @@ fn one_directory(context: &Context, kind: Kind, number: u64, tally: &mut Tally) 
         crew.kill(&mut rng, &hint, tally);
         tally.add("kills", u64::from(WRITERS));
         logs.follow(&mut model, tally)?;
+        look_at_evictions(&model, &target, &hint, tally);
         let args = target.args("verify", round);
         let seen = verify(context, &args, &hint, tally)?;
         judge(&model, &seen, &hint, tally);
-        for (key, generation) in &seen.keys {
-            model.settle(*key, *generation);
-        }
+        model.settle(&seen.keys);
         for file in litter(&target.dir)? {
             tally.fault(Fault::Litter, format_args!("{hint}: {}", file.display()));
         }

@@ -1,8 +1,9 @@
 //! Something else lies where a file of the store should be, or a folder.
 
-use super::{Context, Outcome, Scenario, Target, arg, files, finish, verify};
-use crate::content::Rng;
-use crate::process::is_root;
+use super::{Context, Outcome, Scenario, Target, arg, files, finish, verify, verify_behind};
+use crate::child::extras::{BUILT, NOTE};
+use crate::content::{Rng, fingerprint};
+use crate::process::{has, is_root};
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -55,6 +56,25 @@ const GUISES: [Guise; 12] = [
     Guise::Empty,
     Guise::Unreadable,
 ];
+
+/// What a store that only puts and gets does not touch.
+const EXTRAS: [&str; 4] = ["v1/verified", "v1/history", "v1/notes", "v1/builds"];
+
+/// What is written only after a while: stamps of files that have been let be, samples of counters.
+const LATER: [&str; 2] = ["v1/verified", "v1/history"];
+
+/// What makes a process believe that ten minutes went by, but for times of files.
+fn later() -> Vec<String> {
+    let words = [
+        "env",
+        "DONT_FAKE_MONOTONIC=1",
+        "NO_FAKE_STAT=1",
+        "faketime",
+        "-f",
+        "+10m",
+    ];
+    words.map(str::to_owned).to_vec()
+}
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let mut tallies = Vec::new();
@@ -139,6 +159,9 @@ impl<'a> Bench<'a> {
             "v1/builds",
             "v1/builds/evict.lock",
             "v1/builds/rebuild.lock",
+            "v1/verified",
+            "v1/history",
+            "v1/notes",
             "v1/lock",
             "v1/tmp/000102030405060708090a0b",
             "v1/tmp/000102030405060708090a0c/alive",
@@ -148,6 +171,8 @@ impl<'a> Bench<'a> {
         ]
         .map(str::to_owned)
         .to_vec();
+        places.push(format!("v1/notes/{NOTE}"));
+        places.push(format!("v1/builds/{}", fingerprint(BUILT)));
         let (objects, rest): (Vec<_>, Vec<_>) = files(&self.target.dir)?
             .into_iter()
             .filter_map(|file| Some(file.strip_prefix(&self.target.dir).ok()?.to_owned()))
@@ -167,6 +192,8 @@ impl<'a> Bench<'a> {
                 name
             });
         }
+        places.sort();
+        places.dedup();
         Ok(places)
     }
 
@@ -196,10 +223,20 @@ impl<'a> Bench<'a> {
         put_on(guise, &path, &victim, &folder)?;
         let mut args = self.target.args("verify", 2);
         arg(&mut args, "--heal", 2);
+        // Half of it is enough for a first look.
+        let is_extra = EXTRAS.iter().any(|extra| place.starts_with(extra));
+        if self.target.kind != Kind::InPlace && (is_extra || !self.context.is_short()) {
+            args.push("--extras".into());
+        }
         args.push("--clear".into());
         // Not to work is allowed: whoever can do this can delete everything.
         let mut quiet = tally.only(&[Fault::Wrong, Fault::Crash, Fault::Hang]);
-        let seen = verify(self.context, &args, &hint, &mut quiet)?;
+        let later = if LATER.contains(&place) && has("faketime") {
+            later()
+        } else {
+            Vec::new()
+        };
+        let seen = verify_behind(&later, self.context, &args, &hint, &mut quiet)?;
         quiet.pour_into(tally);
         tally.add(if seen.done { "opened" } else { "refused" }, 1);
         tally.add("guises", 1);

@@ -1,6 +1,9 @@
 //! Writers are killed at random moments; what they were told must be there afterwards.
 
-use super::{Context, Outcome, Plan, Scenario, Target, Writers, finish, judge, litter, verify};
+use super::{
+    Context, Outcome, Plan, Scenario, Target, Writers, finish, judge, litter, look_at_evictions,
+    verify,
+};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::stores::Kind;
@@ -93,18 +96,11 @@ fn one_directory(
         crew.kill(&mut rng, &hint, tally);
         tally.add("kills", u64::from(writers));
         logs.follow(&mut model, tally)?;
-        if model.evicted {
-            tally.fault(
-                Fault::Lost,
-                format_args!("{hint}: evicted far below the budget"),
-            );
-        }
+        look_at_evictions(&model, target, &hint, tally);
         let args = target.args("verify", round);
         let seen = verify(context, &args, &hint, tally)?;
         judge(&model, &seen, &hint, tally);
-        for (key, generation) in &seen.keys {
-            model.settle(*key, *generation);
-        }
+        model.settle(&seen.keys);
         for file in litter(&target.dir)? {
             tally.fault(Fault::Litter, format_args!("{hint}: {}", file.display()));
         }

@@ -1,7 +1,10 @@
 //! Limits of the process: files may not be longer than so much, so that writes are short and then
 //! fail; or only so many may be open.
 
-use super::{Context, Outcome, Scenario, Target, Writers, arg, finish, judge, litter, verify};
+use super::{
+    Context, Outcome, Scenario, Target, Writers, arg, finish, judge, litter, look_at_evictions,
+    verify,
+};
 use crate::child::script::Act;
 use crate::model::{Model, Promise};
 use crate::mount::need;
@@ -98,6 +101,7 @@ fn one(
     let mut told = Tally::new(tally.name(), Expect::Clean, &[Fault::Wrong]);
     logs.follow(&mut model, &mut told)?;
     told.pour_into(tally);
+    look_at_evictions(&model, &target, &hint, tally);
     let seen = verify(context, &target.args("verify", 1), &hint, tally)?;
     judge(&model, &seen, &hint, tally);
     for file in litter(&target.dir)? {

@@ -1,6 +1,6 @@
 //! Looking at a directory after a fault, in a process of its own that may die of it.
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, Target};
 use crate::model::{Judgement, Model};
 use crate::process::{End, Running};
 use crate::tally::{Fault, Tally};
@@ -121,6 +121,22 @@ pub(crate) fn judge(model: &Model, seen: &Seen, hint: &str, tally: &mut Tally) {
         tally.fault(
             fault,
             format_args!("{hint}: key {key}: {generation:?}, expected {expected}"),
+        );
+    }
+}
+
+/// A budget, in bytes, that has room for all that runs of these sizes have live, several times.
+const ROOM: u64 = 16 << 20;
+
+/// One eviction makes every miss fair, so it must not go unseen: where the budget has room for
+/// everything it is a loss.
+pub(crate) fn look_at_evictions(model: &Model, target: &Target, hint: &str, tally: &mut Tally) {
+    if target.budget < ROOM {
+        tally.add("evicting", u64::from(model.evicted));
+    } else if model.evicted {
+        tally.fault(
+            Fault::Lost,
+            format_args!("{hint}: evicted far below the budget"),
         );
     }
 }

@@ -1,7 +1,8 @@
 //! The directory lies on an overlay: what is in it comes from a layer that cannot be written.
 
 use super::{
-    Context, Outcome, Plan, Scenario, Skip, Target, Writers, arg, files, finish, judge, verify,
+    Context, Outcome, Plan, Scenario, Skip, Target, Writers, arg, files, finish, judge,
+    look_at_evictions, verify,
 };
 use crate::content::Rng;
 use crate::model::{Model, Promise};
@@ -88,6 +89,7 @@ fn one_round(context: &Context, kind: Kind, round: u64, tally: &mut Tally) -> Ou
     std::thread::sleep(Duration::from_millis(150 + rng.below(300)));
     crew.kill(&mut rng, &hint, tally);
     logs.follow(&mut model, tally)?;
+    look_at_evictions(&model, &above, &hint, tally);
     for what in ["as it is", "mounted again"] {
         let hint = format!("{hint} {what}");
         let seen = verify(context, &above.args("verify", round), &hint, tally)?;

@@ -3,7 +3,10 @@
 //! The file system under test lies on an image file on btrfs, past the page cache, so that a
 //! reflink copy of the image holds exactly what a disk would hold.
 
-use super::{Context, Outcome, Plan, Scenario, Seen, Target, Writers, finish, judge, verify};
+use super::{
+    Context, Outcome, Plan, Scenario, Seen, Target, Writers, finish, judge, look_at_evictions,
+    verify,
+};
 use crate::content::Rng;
 use crate::model::{Judgement, Model, Promise};
 use crate::mount::{Device, Mount, Sweeper, image, require};
@@ -165,6 +168,7 @@ impl Bench<'_> {
             let mut cut_model = model.clone();
             // What is said from here on may have been begun before the cut.
             logs.loosen(&mut cut_model)?;
+            look_at_evictions(&cut_model, &target, &hint, tally);
             self.judge_cut(&copy, &cut_model, &hint, tally)?;
             fs::remove_file(&copy)?;
             tally.add("cuts", 1);

@@ -1,7 +1,10 @@
 //! The directory, or a part of it, is deleted, moved away or replaced while processes use it: the
 //! next write notices, and what is put from then on is there.
 
-use super::{Context, Outcome, Plan, Scenario, Target, Writers, arg, files, finish, judge, verify};
+use super::{
+    Context, Outcome, Plan, Scenario, Target, Writers, arg, files, finish, judge,
+    look_at_evictions, verify,
+};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::stores::Kind;
@@ -142,6 +145,7 @@ fn one_round(
     let hint = format!("seed {} round {round} at the end", context.seed);
     crew.kill(&mut rng, &hint, tally);
     logs.follow(&mut model, tally)?;
+    look_at_evictions(&model, target, &hint, tally);
     let seen = verify(context, &target.args("verify", round), &hint, tally)?;
     judge(&model, &seen, &hint, tally);
     Ok(())

@@ -1,14 +1,19 @@
 //! A writer is stopped, at a random moment or while it holds the directory's lock; others go on, or
 //! fail within bounds. Then it continues, and all is well.
 
-use super::{Context, Crew, Outcome, Plan, Scenario, Target, Writers, finish, judge, verify};
+use super::{
+    Context, Crew, Outcome, Plan, Scenario, Target, Writers, finish, judge, look_at_evictions,
+    verify,
+};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
+use crate::process::Running;
 use crate::stores::Kind;
 use crate::tally::{Expect, Fault, Tally};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
+use std::io;
 use std::time::{Duration, Instant};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -102,7 +107,7 @@ fn one_round(
     };
     std::thread::sleep(Duration::from_millis(150 + rng.below(100)));
     // A stopped one that holds nothing harms nobody: every second time it must.
-    let held = stop(&crew, target, round % 2 == 0, &mut rng)?;
+    let held = stop(&crew.running[0], target, round % 2 == 0, &mut rng)?;
     tally.add("stopped", 1);
     tally.add("stopped_with_lock", u64::from(held));
     for writer in 1..WRITERS {
@@ -118,7 +123,7 @@ fn one_round(
             tally.fault(Fault::Stuck, format_args!("{hint}: no call in {STOPPED:?}"));
         }
     }
-    signal(&crew, Signal::CONT)?;
+    signal(&crew.running[0], Signal::CONT)?;
     std::thread::sleep(GRACE);
     // Writes may fail while somebody holds the lock; wrong answers, and calls without end, may not.
     let mut meanwhile = Tally::new(
@@ -131,27 +136,36 @@ fn one_round(
     std::thread::sleep(Duration::from_millis(200));
     crew.kill(&mut rng, &hint, tally);
     logs.follow(&mut model, tally)?;
+    look_at_evictions(&model, target, &hint, tally);
     let seen = verify(context, &target.args("verify", round), &hint, tally)?;
     judge(&model, &seen, &hint, tally);
     tally.add("rounds", 1);
     Ok(())
 }
 
-fn signal(crew: &Crew, signal: Signal) -> Outcome<()> {
-    let id = crew.running.first().and_then(|child| {
-        let id = i32::try_from(child.id()).ok()?;
-        Pid::from_raw(id)
-    });
+/// Sends a signal to a child, and to nobody that it started.
+pub(super) fn signal(child: &Running, signal: Signal) -> Outcome<()> {
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     Ok(kill_process(id.ok_or("no process")?, signal)?)
 }
 
-/// Stops the first one; with `holding` tries for a while to do so while it holds the lock. Tells
-/// whether it does.
-fn stop(crew: &Crew, target: &Target, holding: bool, rng: &mut Rng) -> Outcome<bool> {
+/// What the lock of the directory is taken on.
+pub(super) fn lock_of(target: &Target) -> io::Result<File> {
     let base = target.dir.join("v1");
-    let locked = File::open(if base.exists() { &base } else { &target.dir })?;
+    File::open(if base.exists() { &base } else { &target.dir })
+}
+
+/// Stops a child; with `holding` tries for a while to do so while it holds the lock. Tells whether
+/// somebody does.
+pub(super) fn stop(
+    child: &Running,
+    target: &Target,
+    holding: bool,
+    rng: &mut Rng,
+) -> Outcome<bool> {
+    let locked = lock_of(target)?;
     for attempt in 0.. {
-        signal(crew, Signal::STOP)?;
+        signal(child, Signal::STOP)?;
         // Until it has stopped: then nothing changes any more.
         std::thread::sleep(Duration::from_millis(2));
         let held = flock(&locked, FlockOperation::NonBlockingLockExclusive).is_err();
@@ -161,7 +175,7 @@ fn stop(crew: &Crew, target: &Target, holding: bool, rng: &mut Rng) -> Outcome<b
         if held || !holding || attempt > 500 {
             return Ok(held);
         }
-        signal(crew, Signal::CONT)?;
+        signal(child, Signal::CONT)?;
         std::thread::sleep(Duration::from_micros(rng.below(3_000)));
     }
     Ok(false)

@@ -1,6 +1,6 @@
 //! Four processes put, get, remove, flush and clear the same keys in a directory that is too small.
 
-use super::{Context, Outcome, Plan, Scenario, Target, Writers, files, finish, used, verify};
+use super::{Context, Outcome, Plan, Scenario, Seen, Target, Writers, files, finish, used, verify};
 use crate::content::Rng;
 use crate::model::{Model, Promise};
 use crate::stores::Kind;
@@ -31,10 +31,19 @@ const BUDGET: u64 = 4 << 20;
 /// What a writer may have in flight: its largest artifact, the pack it appends to, and a pass of
 /// eviction that it waits for.
 const IN_FLIGHT: u64 = 1 << 20;
+/// One that makes nobody evict, nor count: all that is put in a while fits.
+const ROOMY: u64 = 8 << 30;
+/// What the longest record takes up in a pack, and what goes before it: of a budget of 4 MiB an
+/// artifact of 64 KiB still lies in one.
+const RECORD: u64 = 65 << 10;
+/// What a pass counts twice: when it looks, each of the others may have appended a record that is
+/// not bound yet.
+const DRIFT: u64 = (WRITERS as u64 - 1) * RECORD;
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let seconds = context.rounds(4, 60, 600);
     let control = seconds.min(4);
+    let roomy = seconds.min(20);
     let mut tallies = Vec::new();
     for (name, kind, flags, seconds) in [
         ("disk", Kind::Disk, vec![], seconds),
@@ -44,6 +53,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
             vec!["--no-clear"],
             seconds,
         ),
+        ("disk roomy", Kind::Disk, vec!["--no-clear"], roomy),
         ("tiered", Kind::Tiered, vec![], seconds),
         ("in-place", Kind::InPlace, vec![], control),
         // What is right alone but has no budget.
@@ -61,7 +71,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
         let target = Target {
             kind,
             dir: context.temp.join(name.replace(' ', "-")),
-            budget: BUDGET,
+            budget: if name == "disk roomy" { ROOMY } else { BUDGET },
             keys: 240,
         };
         let mut flags: Vec<String> = flags.into_iter().map(str::to_owned).collect();
@@ -94,10 +104,11 @@ fn storm(
     while start.elapsed() < Duration::from_secs(seconds) {
         let used = used(&target.dir);
         tally.most("most_bytes", used);
-        if used > BUDGET + u64::from(WRITERS) * IN_FLIGHT {
+        if used > target.budget + u64::from(WRITERS) * IN_FLIGHT {
+            let budget = target.budget;
             tally.fault(
                 Fault::Over,
-                format_args!("{hint}: {used} bytes of {BUDGET}"),
+                format_args!("{hint}: {used} bytes of {budget}"),
             );
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -108,37 +119,69 @@ fn storm(
     after(context, target, &hint, tally)
 }
 
-/// When all is quiet and the store was made to count, totals, keys and files tell the same: exactly.
+/// When all is quiet, totals, keys and files tell the same: as the workers left them but for what
+/// was being appended while the last pass counted (docs/design.md, known limits), and exactly where
+/// no pass had to count; exactly in any case once the store was made to.
 fn after(context: &Context, target: &Target, hint: &str, tally: &mut Tally) -> Outcome<()> {
     let mut args = target.args("verify", context.seed);
+    args.push("--no-probe".into());
+    let left = format!("{hint}, as it was left");
+    let seen = verify(context, &args, &left, tally)?;
+    let is_counted = target.budget == BUDGET;
+    let drift = if is_counted { DRIFT } else { 0 };
+    compare(target, &seen, drift, &left, tally)?;
+    if !is_counted {
+        tally.add("entries", hits(&seen));
+        return Ok(());
+    }
+    args.pop();
     args.push("--settle".into());
     verify(context, &args, hint, tally)?;
     args.pop();
     args.push("--no-probe".into());
     let seen = verify(context, &args, hint, tally)?;
-    let hits = seen.keys.values().flatten().count() as u64;
+    tally.add("entries", hits(&seen));
     let bytes = used(&target.dir);
-    tally.add("entries", hits);
     tally.add("bytes", bytes);
-    if seen.entries != hits {
-        let told = seen.entries;
+    compare(target, &seen, 0, hint, tally)?;
+    if bytes > BUDGET {
+        tally.fault(
+            Fault::Over,
+            format_args!("{hint}: {bytes} bytes afterwards"),
+        );
+    }
+    Ok(())
+}
+
+fn hits(seen: &Seen) -> u64 {
+    seen.keys.values().flatten().count() as u64
+}
+
+/// Compares what the totals tell with keys and files. Only bytes may be off, by `allowed` too many:
+/// entries are bound and counted under one hold of the lock.
+fn compare(
+    target: &Target,
+    seen: &Seen,
+    allowed: u64,
+    hint: &str,
+    tally: &mut Tally,
+) -> Outcome<()> {
+    let (told, hits) = (seen.entries, hits(seen));
+    tally.most("drift_entries", told.abs_diff(hits));
+    if told != hits {
         tally.fault(
             Fault::Disagree,
             format_args!("{hint}: {told} entries, {hits} hits"),
         );
     }
-    let counted = allocated(&target.dir)?;
-    if seen.bytes != counted {
-        let told = seen.bytes;
+    let (told, counted) = (seen.bytes, allocated(&target.dir)?);
+    let drift = told.abs_diff(counted);
+    tally.most("drift_kib", drift.div_ceil(1024));
+    if told < counted || drift > allowed {
+        let bytes = used(&target.dir);
         tally.fault(
             Fault::Disagree,
             format_args!("{hint}: {told} bytes told, {counted} counted, {bytes} in files"),
-        );
-    }
-    if bytes > BUDGET {
-        tally.fault(
-            Fault::Over,
-            format_args!("{hint}: {bytes} bytes afterwards"),
         );
     }
     Ok(())

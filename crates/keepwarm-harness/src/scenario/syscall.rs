@@ -1,7 +1,9 @@
 //! A process is killed at the n-th call of a kind, or that call fails, for every n.
 
+use super::calls::{self, APPENDS, CALLS, LIARS};
 use super::{
-    Context, Outcome, Scenario, Skip, Target, Writers, arg, cores, finish, judge, litter, verify,
+    Context, Outcome, Scenario, Skip, Target, Writers, arg, cores, finish, judge, litter,
+    look_at_evictions, verify,
 };
 use crate::child::script::{Act, GROWTH};
 use crate::model::{Model, Promise};
@@ -32,45 +34,16 @@ const WATCHED: [Fault; 9] = [
     Fault::Memory,
 ];
 
-/// What changes the directory, looks at it, or waits. Not every machine has all of them.
-const CALLS: [&str; 28] = [
-    "pwrite64",
-    "pread64",
-    "openat",
-    "openat2",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "unlink",
-    "unlinkat",
-    "rmdir",
-    "mkdir",
-    "mkdirat",
-    "getdents64",
-    "newfstatat",
-    "fstat",
-    "statx",
-    "fstatfs",
-    "fsync",
-    "fdatasync",
-    "ftruncate",
-    "fallocate",
-    "fchmod",
-    "flock",
-    "fcntl",
-    "close",
-    "mmap",
-];
+/// The fact of how many faults hit the append of a record.
+const APPEND_POINTS: &str = "append_points";
 
 /// Where only a kill makes a difference, or every program dies of a failure.
 const ONLY_KILLED: [&str; 2] = ["close", "mmap"];
 
 /// A budget, in bytes, that makes nobody evict.
-const ROOMY: u64 = 1 << 30;
+pub(super) const ROOMY: u64 = 1 << 30;
 /// One that does.
-const SMALL: u64 = 400_000;
+pub(super) const SMALL: u64 = 250_000;
 
 const ACTS: [Act; 9] = [
     Act::Put,
@@ -109,6 +82,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     } else {
         &ACTS[..]
     };
+    calls::guard(context, acts, &mut tallies)?;
     for &act in acts {
         let name = format!("syscall {} signal=KILL", act.name());
         one(
@@ -172,7 +146,7 @@ fn one(
     let control = kind != Kind::Disk;
     let calls: Vec<&str> = CALLS
         .into_iter()
-        .filter(|call| !lies || matches!(*call, "pwrite64" | "pread64"))
+        .filter(|call| !lies || LIARS.contains(call))
         .filter(|call| what == "signal=KILL" || !ONLY_KILLED.contains(call))
         .chain(control.then_some("write"))
         .collect();
@@ -190,6 +164,10 @@ fn one(
         calls,
     };
     points.all(&mut tally)?;
+    // Every act but one appends: if no fault ever meets that, the list has no name for it any more.
+    if !control && act != Act::Get && tally.fact(APPEND_POINTS) == 0 {
+        tally.fault(Fault::Error, "no fault was met at an append");
+    }
     finish(tallies, tally);
     Ok(())
 }
@@ -233,6 +211,8 @@ impl Points<'_> {
         let lasting = ERRORS
             .iter()
             .any(|(error, lasting)| *error == self.what && *lasting);
+        // The name is printed also where nothing is met.
+        tally.add(APPEND_POINTS, 0);
         for call in &self.calls {
             for suffix in if lasting { &["", "+"][..] } else { &[""] } {
                 self.of(call, suffix, most, tally)?;
@@ -319,14 +299,15 @@ impl Points<'_> {
         let met = self.met(&end, &trace)?;
         self.look_at_end(&end, &child.stderr(), &hint, tally);
         let mut model = Model::new(self.promise());
-        // Who is killed while it evicts does not live to tell.
-        model.evicted = target.budget < ROOMY;
         // What fails is told: of the workers' own counters only wrong bytes are faults.
         let mut told = Tally::new("", Expect::Clean, &[Fault::Wrong]);
         logs.follow(&mut model, &mut told)?;
         if !told.is_as_expected() {
             tally.fault(Fault::Wrong, format_args!("{hint}: while it ran"));
         }
+        look_at_evictions(&model, &target, &hint, tally);
+        // Who is killed while it evicts does not live to tell.
+        model.evicted |= target.budget < ROOMY;
         if self.act == Act::Grow {
             target.keys += GROWTH;
         }
@@ -336,6 +317,9 @@ impl Points<'_> {
             tally.fault(Fault::Litter, format_args!("{hint}: {}", file.display()));
         }
         tally.add("points", u64::from(met));
+        if APPENDS.contains(&call) {
+            tally.add(APPEND_POINTS, u64::from(met));
+        }
         Ok(met)
     }
 
