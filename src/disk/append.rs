@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 
 impl Inner {
-    /// Appends a record to a pack that this process holds, other than `except`. No lock is held.
+    /// Appends a record to a pack that this process holds, other than `except`. No lock is held. Not in
+    /// a forked child: it has its parent's packs, and would append where that appends.
     pub(super) fn append(
         &self,
         envelope: &Envelope,

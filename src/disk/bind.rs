@@ -214,18 +214,17 @@ impl Inner {
             }
         }
         let room = match locked.index.room(slot.hash).map_err(io)? {
-            Some(at) => Some(at),
-            None => match self.make_room(locked) {
-                Ok(()) => locked.index.room(slot.hash).map_err(io)?,
-                Err(e) if e.kind() == ErrorKind::StorageFull => None,
-                // Nothing is evicted because a disk fails: what comes is refused, what is there stays.
-                Err(e) => return Err(e),
-            },
+            None => {
+                // Nothing goes because a disk is full or fails: what comes is refused, what is there stays.
+                self.make_room(locked)?;
+                locked.index.room(slot.hash).map_err(io)?
+            }
+            room => room,
         };
         let at = if let Some(at) = room {
             at
         } else {
-            // No room and no space to grow: the oldest binding in these buckets makes room.
+            // Damage or malice made slots that no table is large enough for: the oldest one goes.
             let full = || io(io::ErrorKind::StorageFull.into());
             let oldest = locked.index.oldest(slot.hash).map_err(io)?;
             let (at, old) = oldest.ok_or_else(full)?;

@@ -32,9 +32,7 @@ const TRIES: usize = 4;
 impl Inner {
     /// Makes everything that is pending durable.
     pub(super) fn flush(&self) -> Result<()> {
-        if !self.is_own_process() {
-            return Err(Error::new(ErrorKind::Closed, "flush from a forked process"));
-        }
+        self.refuse_child("flush")?;
         let Some(_turn) = turn(&self.flush_gate, FLUSH_WAIT) else {
             return Err(
                 Error::new(ErrorKind::Timeout, "wait for another flush to end")
@@ -346,15 +344,27 @@ impl Inner {
             // The newest may not be known yet, nor what it shares.
             return Ok(());
         }
-        self.drop_torn(key)
-            .map_err(|e| super::put::into_error(e, self))?;
-        let mut pending = Pending::default();
-        pending.rebound.insert(*key);
-        let done = self.bury_replaced(&mut pending);
-        if done.is_err() {
-            self.pending.lock().expect(POISON).merge(pending);
+        self.settle_all([*key].into_iter().collect())
+    }
+
+    /// The same of several keys.
+    pub(super) fn settle_all(&self, keys: FxHashSet<Fingerprint>) -> Result<()> {
+        for key in &keys {
+            self.drop_torn(key)
+                .map_err(|e| super::put::into_error(e, self))?;
         }
-        done
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut pending = Pending {
+            rebound: keys,
+            ..Pending::default()
+        };
+        self.bury_replaced(&mut pending).inspect_err(|_| {
+            // Of a failed sync the kernel speaks once, so the next flush is told.
+            pending.failed = 1;
+            self.pending.lock().expect(POISON).merge(pending);
+        })
     }
 
     /// Marks bindings dead that newer, now durable ones replaced.

@@ -76,7 +76,8 @@ pub(super) struct Inner {
     pub(super) born: Instant,
     /// Milliseconds after `born` at which the path was last compared.
     pub(super) looked: AtomicU64,
-    process: u32,
+    /// Who opened it.
+    pub(super) process: u32,
 }
 
 /// The lock of the directory, held, with the index that is at the path.
@@ -120,6 +121,15 @@ impl Inner {
     /// Whether this is the process that opened the handle: a forked child only reads.
     pub(super) fn is_own_process(&self) -> bool {
         std::process::id() == self.process
+    }
+
+    /// Refuses what a forked child must not do.
+    pub(super) fn refuse_child(&self, action: &str) -> Result<()> {
+        if self.is_own_process() {
+            return Ok(());
+        }
+        let action = format!("{action} from a forked process");
+        Err(Error::new(ErrorKind::Closed, action).with_path(self.files.layout.root()))
     }
 
     pub(super) fn check(&self) -> &CheckKey {
@@ -174,10 +184,7 @@ impl Inner {
         if self.files.read_only {
             return Err(self.read_only("change a cache directory"));
         }
-        if !self.is_own_process() {
-            return Err(Error::new(ErrorKind::Closed, "write from a forked process")
-                .with_path(self.files.layout.root()));
-        }
+        self.refuse_child("write")?;
         let acquire = || self.lock.acquire(&*self.files.fs, &self.files.layout, wait);
         let guard = match acquire() {
             Err(e) if e.kind() != ErrorKind::Timeout => {

@@ -89,7 +89,10 @@ impl<'a> LeaseRequest<'a> {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 named => named?,
             };
-            if locked.same_file(&named) {
+            if locked.same_file(&named) && locked.links > 1 {
+                // Somebody's file under another name: nothing is written into it.
+                fs.remove_file(&self.path)?;
+            } else if locked.same_file(&named) {
                 if locked.id.len > 0 {
                     // The mark of somebody who was killed. If it stays, so be it.
                     write_mark(&*file, None).ok();
@@ -344,6 +347,27 @@ mod tests {
         drop(lease);
         assert!(path.exists());
         assert!(take(&store, &KEY).is_none(), "unlocked by a child");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_that_has_another_name_is_not_written_to() {
+        let (dir, store) = here();
+        let (file, path) = (
+            dir.path().join("file"),
+            store.inner.files.layout.build_lease(&KEY),
+        );
+        for content in ["", "somebody's"] {
+            std::fs::write(&file, content).unwrap();
+            std::fs::hard_link(&file, &path).unwrap();
+            let lease = take(&store, &KEY).unwrap();
+            let building = lease.build();
+            drop(mark(&OTHER));
+            drop(building);
+            drop(lease);
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), content);
+            assert!(!path.exists());
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl Inner {
     /// Binds `key` to `entry`; `false` if exactly that was bound already. It counts as used now, or
     /// when `used` says.
     pub(super) fn put(&self, key: &Fingerprint, entry: &Entry, used: Option<u64>) -> Result<bool> {
+        self.refuse_child("store an entry")?;
         let digest = entry.artifact.digest();
         for _ in 0..TRIES {
             match self.try_put(key, entry, &digest, used) {
@@ -223,6 +224,7 @@ impl Inner {
 
     /// Writes a namespace's name, or any record that is not an artifact's.
     pub(super) fn put_name(&self, envelope: &Envelope, name: &[u8]) -> Result<()> {
+        self.refuse_child("write the name of a namespace")?;
         for _ in 0..TRIES {
             let io = |e| self.error("write the name of a namespace", e);
             let index = self.index();

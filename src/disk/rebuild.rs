@@ -14,7 +14,6 @@ use super::layout::PackNumber;
 use super::lookup::{Binding, Content};
 use super::object;
 use super::pack::{Files, Pack, list};
-use super::pending::Pending;
 use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
@@ -239,18 +238,7 @@ impl Inner {
 
     /// Ends the older ones of several bindings of a key, once the newest whole one is durable.
     fn retire_replaced(&self, replaced: Replaced) -> Result<()> {
-        for key in &replaced.keys {
-            self.drop_torn(key)
-                .map_err(|e| super::put::into_error(e, self))?;
-        }
-        let mut pending = Pending {
-            rebound: replaced.keys,
-            ..Pending::default()
-        };
-        if pending.rebound.is_empty() {
-            return Ok(());
-        }
-        self.bury_replaced(&mut pending)?;
+        self.settle_all(replaced.keys)?;
         self.bury_copies(&replaced.copies)
     }
 

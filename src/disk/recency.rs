@@ -190,13 +190,8 @@ impl Inner {
             Error::new(ErrorKind::Timeout, "write when entries were last used")
                 .with_path(self.files.layout.base())
         };
-        if !self.is_own_process() {
-            // A thread of the parent may hold what would be waited for.
-            return Err(
-                Error::new(ErrorKind::Closed, "write last uses from a forked process")
-                    .with_path(self.files.layout.root()),
-            );
-        }
+        // A thread of the parent may hold what would be waited for.
+        self.refuse_child("write last uses")?;
         let _turn = turn(&self.recency.writing, wait).ok_or_else(late)?;
         let uses = self.recency.begin_writing(self);
         for (i, batch) in uses.chunks(BATCH).enumerate() {
