@@ -79,7 +79,7 @@ impl Inner {
     }
 
     /// Whether a sync of a pack failed here, and no flush has made up for that yet.
-    fn is_doubtful(&self, number: PackNumber) -> bool {
+    pub(super) fn is_doubtful(&self, number: PackNumber) -> bool {
         let failed = |pack: Option<&Arc<Pack>>| pack.is_some_and(|pack| pack.has_failed());
         // One lock after the other, never both.
         let pending = failed(self.pending.lock().expect(POISON).packs.get(&number));

@@ -25,6 +25,8 @@ const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread
 
 /// Originals retired, or copies undone, under one hold of the lock.
 const BATCH: usize = 64;
+/// Of many keys that share a content so many are asked whether they have the bytes themselves.
+const HEIRS: usize = 64;
 /// A copy is appended so often, where the pack that it went to is gone each time.
 const APPENDS: usize = 8;
 
@@ -168,13 +170,14 @@ impl Inner {
             for batch in moved.chunks(BATCH) {
                 let locked = self.locked()?;
                 for Moved { key, place, .. } in batch.iter().filter(|copy| !copy.is_old) {
-                    let Some((key, _)) = key else {
+                    let Some((key, original)) = key else {
                         continue;
                     };
-                    for copy in self.bindings(&locked.index, key).map_err(io)?.live {
-                        if copy.slot.place == *place {
-                            self.drop_binding(&locked.index, &copy).map_err(io)?;
-                        }
+                    let live = self.bindings(&locked.index, key).map_err(io)?.live;
+                    let find = |place: &Place| live.iter().find(|b| b.slot.place == *place);
+                    // Somebody may have relied on the copy meanwhile, and ended the original.
+                    if let (Some(copy), Some(_)) = (find(place), find(original)) {
+                        self.drop_binding(&locked.index, copy).map_err(io)?;
                     }
                 }
             }
@@ -245,8 +248,10 @@ impl Inner {
             if !is_copy || copy.pack.number == from.number || copy.slot.place == original {
                 continue;
             }
-            let content_there = self.load_and_hash(&index, &copy).map_err(io)?;
-            if matches!(content_there, Content::Artifact(_)) {
+            // A handle outlives the file; and what cannot be read is no copy to rely on.
+            let is_whole = copy.pack.is_named(&self.files).unwrap_or(false)
+                && matches!(self.load_and_hash(&index, &copy), Ok(Content::Artifact(_)));
+            if is_whole {
                 return Ok(Some(Moved {
                     key: Some((envelope.key, original)),
                     digest: envelope.digest,
@@ -308,13 +313,14 @@ impl Inner {
         let locked = self.locked()?;
         let index = &locked.index;
         for moved in moved {
+            // What has the bytes may have moved on; packs are unlinked under the lock.
+            let to = moved.to.as_ref();
+            let is_there = to.map_or(Ok(true), |pack| pack.is_named(&self.files));
+            if !is_there.map_err(io)? {
+                continue;
+            }
             let Some((key, original)) = &moved.key else {
-                // What has the bytes may have moved on; packs are unlinked under the lock.
-                let to = moved.to.as_ref();
-                let is_there = to.map_or(Ok(true), |pack| pack.is_named(&self.files));
-                if is_there.map_err(io)? {
-                    Self::move_content(index, moved).map_err(io)?;
-                }
+                Self::move_content(index, moved).map_err(io)?;
                 continue;
             };
             let live = self.bindings(index, key).map_err(io)?.live;
@@ -433,7 +439,10 @@ impl Inner {
             }
         })?;
         let mut sharing = None;
-        for (at, slot) in users {
+        for (looks, (at, slot)) in users.into_iter().enumerate() {
+            if sharing.is_some() && looks >= HEIRS {
+                break;
+            }
             let Some((pack, envelope, true)) = self.envelope(slot.place)? else {
                 continue;
             };
@@ -450,7 +459,11 @@ impl Inner {
                 (Kind::Object, Kind::Object) => return Ok(Some(heir)),
                 (Kind::Shared, Kind::Inline) => sharing = Some(heir),
                 (Kind::Inline, Kind::Inline)
-                    if matches!(self.load_and_hash(&index, &heir)?, Content::Artifact(_)) =>
+                    if heir.pack.is_named(&self.files)?
+                        && matches!(
+                            self.load_and_hash(&index, &heir),
+                            Ok(Content::Artifact(_))
+                        ) =>
                 {
                     return Ok(Some(heir));
                 }
@@ -645,5 +658,30 @@ mod tests {
         let live = inner.bindings(&inner.index(), &KEY).unwrap().live;
         assert_eq!(live.len(), 1);
         assert_eq!(live[0].slot.place, copy.place);
+    }
+
+    /// Between the copying and a failure after it somebody may have made the copy the only one.
+    #[test]
+    fn a_copy_that_somebody_relies_on_is_not_undone() {
+        for _ in 0..8 {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, _, copy) = moving(&dir);
+            let inner = &store.inner;
+            inner.settle(&KEY).unwrap();
+            inner.undo_copies(&[copy]);
+            assert!(store.get_artifact(&KEY).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_copy_whose_file_is_gone_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, original, copy) = moving(&dir);
+        let inner = &store.inner;
+        std::fs::remove_file(inner.files.layout.pack(copy.place.pack())).unwrap();
+        inner.empty_pack(original.pack.number).unwrap();
+        drop(store);
+        let store = DiskStore::open(dir.path()).unwrap();
+        assert!(store.get_artifact(&KEY).unwrap().is_some());
     }
 }

@@ -18,7 +18,7 @@ use super::slot::{Slot, SlotKind};
 use super::survey::{Ranks, Survey, Target};
 use super::table::Position;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events;
 use crate::stats::{Eviction, EvictionReason, Tier};
 use crate::sync::Arc;
@@ -51,6 +51,15 @@ pub(super) const PASSES: usize = 4;
 /// The right to evict: the lease, which is given up with it, or none where its holder is stopped.
 #[derive(Debug)]
 struct Right(#[expect(dead_code, reason = "held until it is dropped")] Option<Arc<dyn RawFile>>);
+
+/// What the process that evicts had done when puts of this handle waited for it in vain.
+#[derive(Debug)]
+pub(super) struct Waited {
+    pub(super) done: u64,
+    /// The first time and the last time that it had done so much.
+    pub(super) since: Instant,
+    pub(super) last: Instant,
+}
 
 impl Inner {
     /// Which limits are exceeded.
@@ -141,11 +150,20 @@ impl Inner {
         let done = index
             .field(Field::Evictions)
             .wrapping_add(index.field(Field::Epoch));
+        let now = Instant::now();
         let mut seen = self.evictor.lock().expect(POISON);
-        match *seen {
-            Some((before, since)) if before == done => since.elapsed() >= EVICTOR_STALLED,
-            _ => {
-                *seen = Some((done, Instant::now()));
+        match &mut *seen {
+            // Of what was between two waits that are far from one another nothing is known.
+            Some(seen) if seen.done == done && now.duration_since(seen.last) < EVICTOR_STALLED => {
+                seen.last = now;
+                now.duration_since(seen.since) >= EVICTOR_STALLED
+            }
+            seen => {
+                *seen = Some(Waited {
+                    done,
+                    since: now,
+                    last: now,
+                });
                 false
             }
         }
@@ -283,7 +301,9 @@ impl Inner {
         let (mut entries, mut bytes, mut oldest) = (0, 0, u64::MAX);
         for batch in victims.chunks(KEY_BATCH) {
             let before = entries;
-            let locked = self.locked()?;
+            let Some(locked) = self.locked_and_complete()? else {
+                break;
+            };
             if !Arc::ptr_eq(&locked.index, surveyed) {
                 // The table was grown: the positions are those of another one. Next pass.
                 break;
@@ -420,15 +440,20 @@ impl Inner {
             .collect();
         // The emptiest first: most is freed for the least that is written.
         order.sort_by_key(|(_, live, len)| live.saturating_mul(1000) / (*len).max(1));
+        let mut failure = None;
         for (number, live, len) in order {
             if live > 0 && self.index().field(Field::DiskBytes) <= target {
                 break;
             }
             if live == 0 || survey.cost(number, live) < len {
-                self.empty_pack(number)?;
+                match self.empty_pack(number) {
+                    // What cannot be read in one pack is no reason to leave the others.
+                    Err(e) if e.kind() == ErrorKind::Io => failure = failure.or(Some(e)),
+                    done => drop(done?),
+                }
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// Removes objects that no slot names and no key is bound to, and what dead processes left in `tmp/` and `builds/`. Files in

@@ -338,20 +338,43 @@ impl Inner {
     }
 
     /// Ends whatever the newest whole binding of a key replaced, and copies of it, once that is
-    /// durable. Who was killed before the flush that does so leaves it to the next.
+    /// durable. Who was killed before the flush that does so leaves it to the next. Does nothing
+    /// beside a flush, or where a sync failed that no flush has made up for.
     pub(super) fn settle(&self, key: &Fingerprint) -> Result<()> {
-        if self.index().has_flag(REBUILDING) {
-            // The newest may not be known yet, nor what it shares.
+        let Some(_turn) = turn(&self.flush_gate, Duration::ZERO) else {
+            return Ok(());
+        };
+        let io = |e| self.error("retire a replaced entry", e);
+        let newest = self.bindings(&self.index(), key).map_err(io)?.live.pop();
+        let is_doubtful = newest.is_none_or(|newest| {
+            let is_suspect = |digest| self.pending.lock().expect(POISON).suspect.contains(digest);
+            self.is_doubtful(newest.pack.number) || is_suspect(&newest.envelope.digest)
+        });
+        if is_doubtful {
             return Ok(());
         }
-        self.settle_all([*key].into_iter().collect())
+        // While it is being rebuilt the newest may not be known yet, nor what it shares.
+        let is_complete = |index: &Index| !index.has_flag(REBUILDING);
+        self.settle_all([*key].into_iter().collect(), &is_complete)
     }
 
-    /// The same of several keys.
-    pub(super) fn settle_all(&self, keys: FxHashSet<Fingerprint>) -> Result<()> {
-        for key in &keys {
-            self.drop_torn(key)
-                .map_err(|e| super::put::into_error(e, self))?;
+    /// The same of several keys, while the index is one of which `may_end` says so.
+    pub(super) fn settle_all(
+        &self,
+        mut keys: FxHashSet<Fingerprint>,
+        may_end: &dyn Fn(&Index) -> bool,
+    ) -> Result<()> {
+        let mut failure = None;
+        keys.retain(|key| {
+            let is_whole = may_end(&self.index()) && failure.is_none();
+            is_whole
+                && self.drop_torn(key, may_end).unwrap_or_else(|e| {
+                    failure = Some(e);
+                    false
+                })
+        });
+        if let Some(e) = failure {
+            return Err(super::put::into_error(e, self));
         }
         if keys.is_empty() {
             return Ok(());
@@ -360,9 +383,10 @@ impl Inner {
             rebound: keys,
             ..Pending::default()
         };
-        self.bury_replaced(&mut pending).inspect_err(|_| {
+        self.bury_replaced(&mut pending).inspect_err(|e| {
             // Of a failed sync the kernel speaks once, so the next flush is told.
-            pending.failed = 1;
+            let is_of_a_sync = !matches!(e.kind(), ErrorKind::Timeout | ErrorKind::StorageFull);
+            pending.failed = is_of_a_sync.into();
             self.pending.lock().expect(POISON).merge(pending);
         })
     }

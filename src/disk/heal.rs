@@ -6,9 +6,10 @@ use super::envelope::{Envelope, Kind};
 use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::Inner;
-use super::lookup::{Binding, Content, LOOKS};
+use super::lookup::{Binding, Content};
 use super::object::{self};
 use super::put::into_io;
+use super::table::SLOTS;
 use crate::events;
 use crate::fingerprint::Fingerprint;
 use std::io;
@@ -41,6 +42,11 @@ impl Inner {
                 self.load_and_hash(&locked.index, binding)?,
                 Content::Corrupt
             ) {
+                return Ok(());
+            }
+            // A rebuild may yet come to a whole content.
+            let is_shared = binding.envelope.kind == Kind::Shared;
+            if is_shared && locked.index.has_flag(REBUILDING) {
                 return Ok(());
             }
             self.drop_binding(&locked.index, binding)?;
@@ -109,20 +115,29 @@ impl Inner {
         done.is_ok()
     }
 
-    /// Ends the newest bindings of `key` until one is left whose content is whole, for a rebuild:
-    /// only a whole one may put an end to what is older.
-    pub(super) fn drop_torn(&self, key: &Fingerprint) -> io::Result<()> {
-        for _ in 0..LOOKS {
+    /// Ends the newest bindings of `key` until one is left whose content is whole: only a whole one may
+    /// put an end to what is older. Tells whether there is one. It goes on only while the index is one
+    /// of which `may_end` says so: what is not known yet is not torn.
+    pub(super) fn drop_torn(
+        &self,
+        key: &Fingerprint,
+        may_end: &dyn Fn(&Index) -> bool,
+    ) -> io::Result<bool> {
+        // Each round ends one, of as many as two buckets hold.
+        for _ in 0..2 * SLOTS {
             let index = self.index();
             let Some(newest) = self.bindings(&index, key)?.live.pop() else {
-                break;
+                return Ok(false);
             };
             if matches!(self.load_and_hash(&index, &newest)?, Content::Artifact(_))
                 || newest.envelope.kind == Kind::Namespace
             {
-                break;
+                return Ok(true);
             }
             let locked = self.locked().map_err(into_io)?;
+            if !may_end(&locked.index) {
+                return Ok(false);
+            }
             // Only if it is still the newest, and torn: it may have been healed meanwhile.
             let now = self.bindings(&locked.index, key)?.live.pop();
             if let Some(now) = now.filter(|now| now.slot.place == newest.slot.place) {
@@ -134,6 +149,6 @@ impl Inner {
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 }

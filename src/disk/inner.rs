@@ -1,6 +1,7 @@
 //! The state behind a handle: the lock, the index in use, and the packs that are open.
 
 use super::envelope::{CheckKey, Envelope, KeyId};
+use super::evict::Waited;
 use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::layout::{INDEX, PackNumber};
@@ -59,9 +60,7 @@ pub(super) struct Inner {
     pub(super) pending: Mutex<Pending>,
     pub(super) flush_gate: Mutex<()>,
     pub(super) evict_gate: Mutex<()>,
-    /// What the process that evicts had done when a put of this handle last waited for it, and since
-    /// when that has been so.
-    pub(super) evictor: Mutex<Option<(u64, Instant)>>,
+    pub(super) evictor: Mutex<Option<Waited>>,
     pub(super) recency: Recency,
     pub(super) life: Life,
     pub(super) tmp: TempFolder,

@@ -128,8 +128,10 @@ impl Inner {
         if live.len() <= REBOUND_LIMIT {
             return Ok(live);
         }
-        // Of others, who were killed before their flush ended the older ones.
-        self.settle(key).map_err(into_io)?;
+        // Of others, who were killed before their flush ended the older ones. The put needs it not.
+        if self.settle(key).is_err() {
+            Counters::add(&self.counters.maintenance_errors, 1);
+        }
         Ok(self.settled_bindings(index, key)?.live)
     }
 

@@ -225,20 +225,35 @@ impl Inner {
         place: Place,
     ) -> Result<()> {
         let io = |e| self.error("rebuild the index", e);
-        if self
-            .content(&locked.index, &envelope.digest)
-            .map_err(io)?
-            .is_some()
-        {
+        let hash = locked.index.hash(envelope.digest.as_bytes());
+        let slot = content_slot(envelope, hash, place);
+        let known = self.content(&locked.index, &envelope.digest);
+        let Some(known) = known.map_err(io)? else {
+            return self.insert(locked, &slot);
+        };
+        let both_inline = known.envelope.kind == Kind::Inline && envelope.kind == Kind::Inline;
+        if !both_inline || known.slot.place == place {
             return Ok(());
         }
-        let hash = locked.index.hash(envelope.digest.as_bytes());
-        self.insert(locked, &content_slot(envelope, hash, place))
+        // A power cut may have torn the one that was met first.
+        let is_whole = |pack: &Pack, place: Place| -> io::Result<bool> {
+            let bytes = pack.payload(place.offset(), envelope.length, Some(&envelope.digest));
+            Ok(bytes?.is_some())
+        };
+        if is_whole(&known.pack, known.slot.place).map_err(io)? {
+            return Ok(());
+        }
+        if let Some(pack) = self.pack(place.pack()).map_err(io)? {
+            if is_whole(&pack, place).map_err(io)? {
+                locked.index.write(known.at, &slot).map_err(io)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the older ones of several bindings of a key, once the newest whole one is durable.
-    fn retire_replaced(&self, replaced: Replaced) -> Result<()> {
-        self.settle_all(replaced.keys)?;
+    fn retire_replaced(&self, begun: &Index, replaced: Replaced) -> Result<()> {
+        self.settle_all(replaced.keys, &|now| Self::is_same(begun, now))?;
         self.bury_copies(&replaced.copies)
     }
 
@@ -268,7 +283,7 @@ impl Inner {
     /// Retires what was replaced, corrects the totals, and takes the flag away.
     fn finish_rebuild(&self, begun: &Index, replaced: Replaced) -> Result<bool> {
         let io = |e| self.error("rebuild the index", e);
-        self.retire_replaced(replaced)?;
+        self.retire_replaced(begun, replaced)?;
         self.recount()?;
         let mut locked = self.locked()?;
         if !Self::is_same(begun, &locked.index) {

@@ -1,24 +1,16 @@
 //! Puts that find what they bring stored already, and what such a put promises.
 
+use super::{files, open};
 use crate::disk::DiskStore;
 use crate::disk::inner::Inner;
 use crate::disk::slot::SlotKind;
 use crate::store::{Store, StoreExt};
 use crate::{Artifact, Fingerprint, PutStatus};
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
 const OTHER: Fingerprint = Fingerprint::from_bytes([8; 32]);
-
-fn open(dir: &Path) -> DiskStore {
-    let store = DiskStore::open(dir).unwrap();
-    while store.is_rebuilding() {
-        std::thread::yield_now();
-    }
-    store
-}
 
 fn put(store: &DiskStore, value: &[u8]) -> PutStatus {
     store.put(&KEY, value.to_vec().into()).unwrap().status
@@ -119,17 +111,7 @@ fn an_object_that_a_key_is_bound_to_is_no_orphan_though_its_content_lost_its_slo
     // Nothing needs it any more.
     store.remove(&KEY).unwrap();
     store.inner.sweep().unwrap();
-    let objects = walk(&dir.path().join("v1/objects"));
-    assert_eq!(objects, 0);
-}
-
-fn walk(dir: &Path) -> usize {
-    let entries = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries
-        .map(|path| if path.is_dir() { walk(&path) } else { 1 })
-        .sum()
+    assert_eq!(files(&dir.path().join("v1/objects")), 0);
 }
 
 /// Nothing older than what was flushed is ever served, whatever becomes of that.
@@ -230,4 +212,36 @@ fn a_key_whose_content_a_rebuild_has_not_come_to_is_there_afterwards() {
     drop((lease, first));
     second.inner.wait_for_rebuild().unwrap();
     assert_eq!(value(&second).unwrap().as_slice(), [3; 5000]);
+}
+
+/// A power cut tore the record that a rebuild meets first; what is stored since is whole.
+#[test]
+#[cfg(unix)]
+fn a_rebuild_finds_the_whole_one_of_two_records_of_a_content() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.put_bytes(&OTHER, [3; 5000]).unwrap();
+    let inner = &store.inner;
+    let torn = inner
+        .bindings(&inner.index(), &OTHER)
+        .unwrap()
+        .live
+        .remove(0);
+    let path = inner.files.layout.pack(torn.pack.number);
+    let file = fs::File::options().write(true).open(path).unwrap();
+    let payload = torn.slot.place.offset() + crate::disk::envelope::SIZE as u64;
+    file.write_all_at(&[0; 100], payload).unwrap();
+    let third = Fingerprint::from_bytes([9; 32]);
+    for key in [KEY, third] {
+        store.put_bytes(&key, [3; 5000]).unwrap();
+    }
+    store.flush().unwrap();
+    fs::remove_file(inner.files.layout.index()).unwrap();
+    drop(store);
+    let store = open(dir.path());
+    for key in [third, KEY] {
+        let found = store.get_artifact(&key).unwrap().unwrap();
+        assert_eq!(found.as_slice(), [3; 5000]);
+    }
 }

@@ -1,22 +1,12 @@
 //! A forked child, which has the packs that its parent claimed.
 
+use super::files;
 use crate::disk::DiskStore;
 use crate::store::{Store, StoreExt};
 use crate::sync::Arc;
 use crate::{Entry, ErrorKind, Fingerprint};
-use std::fs;
-use std::path::Path;
 
 const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
-
-fn files(dir: &Path) -> usize {
-    let entries = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries
-        .map(|path| if path.is_dir() { files(&path) } else { 1 })
-        .sum()
-}
 
 #[test]
 fn a_child_writes_nothing_before_it_is_refused() {

@@ -1,20 +1,12 @@
 //! The numbers that order puts, where the index forgot how far they had got.
 
+use super::open;
 use crate::Fingerprint;
 use crate::disk::DiskStore;
 use crate::store::{Store, StoreExt};
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
-
-fn open(dir: &Path) -> DiskStore {
-    let store = DiskStore::open(dir).unwrap();
-    while store.is_rebuilding() {
-        std::thread::yield_now();
-    }
-    store
-}
 
 fn set_generation(store: &DiskStore, generation: u64) {
     let locked = store.inner.locked().unwrap();
