@@ -383,12 +383,9 @@ impl Inner {
             rebound: keys,
             ..Pending::default()
         };
-        self.bury_replaced(&mut pending).inspect_err(|e| {
-            // Of a failed sync the kernel speaks once, so the next flush is told.
-            let is_of_a_sync = !matches!(e.kind(), ErrorKind::Timeout | ErrorKind::StorageFull);
-            pending.failed = is_of_a_sync.into();
-            self.pending.lock().expect(POISON).merge(pending);
-        })
+        // A pack of which a sync failed remembers that, and is pending; objects are suspect.
+        self.bury_replaced(&mut pending)
+            .inspect_err(|_| self.pending.lock().expect(POISON).merge(pending))
     }
 
     /// Marks bindings dead that newer, now durable ones replaced.
