@@ -68,8 +68,16 @@ fn an_archive_has_the_modes_of_any_other_file_and_goes_through_a_link() {
 fn ctrl_c_leaves_no_half_archive_and_a_whole_cache() {
     let place = Place::empty();
     let cache = place.cache();
-    for n in 0..24_u8 {
-        cache.put(&key(n.into()), vec![n; 1 << 20]);
+    let mut state = 1_u64;
+    for n in 0..24 {
+        // Not to be compressed: more than what a pipe takes while nobody reads.
+        let bytes = (0..1 << 17).flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        cache.put(&key(n), bytes.collect::<Vec<u8>>());
     }
     cache.close().unwrap();
     let to = Place::empty();
