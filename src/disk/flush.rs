@@ -5,7 +5,7 @@
 //! repeated: what was in the file is written anew elsewhere, or taken back.
 
 use super::counters::Counters;
-use super::envelope::{Envelope, Kind};
+use super::envelope::Envelope;
 use super::header::REBUILDING;
 use super::index::Index;
 use super::inner::{Inner, Locked};
@@ -13,12 +13,11 @@ use super::lock::turn;
 use super::object;
 use super::pack::{Pack, is_absent};
 use super::pending::Pending;
-use super::slot::{Place, Slot, SlotKind};
+use super::slot::{Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fingerprint::Fingerprint;
 use crate::sync::Arc;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use std::io;
 use std::time::Duration;
 
@@ -126,7 +125,11 @@ impl Inner {
 
     /// Syncs an object. If that fails it is written anew; if that fails too it is taken back.
     /// While it is neither, it is suspect.
-    fn sync_object(&self, digest: &Digest, suspect: &mut FxHashSet<Digest>) -> Result<()> {
+    pub(super) fn sync_object(
+        &self,
+        digest: &Digest,
+        suspect: &mut FxHashSet<Digest>,
+    ) -> Result<()> {
         let action = "sync an artifact; it was taken back";
         let path = self.files.layout.object(digest);
         let io = |e| Error::io("sync an artifact", &path, e);
@@ -243,7 +246,7 @@ impl Inner {
     /// back (of a pack that lost its name, everything). What stands before that stays, for an earlier
     /// flush may have promised it; and since it may also be what nobody synced, the pack stays
     /// pending, so that no later flush says yes before it was written elsewhere.
-    fn sync_pack(&self, pack: &Arc<Pack>) -> Result<()> {
+    pub(super) fn sync_pack(&self, pack: &Arc<Pack>) -> Result<()> {
         let io = |e| Error::io("sync a pack", self.files.layout.pack(pack.number), e);
         let named = pack.is_named(&self.files).map_err(io)?;
         let failure = match pack.sync() {
@@ -335,113 +338,6 @@ impl Inner {
         }
         index.named_durably();
         Ok(())
-    }
-
-    /// Ends whatever the newest whole binding of a key replaced, and copies of it, once that is
-    /// durable. Who was killed before the flush that does so leaves it to the next. Does nothing
-    /// beside a flush, or where a sync failed that no flush has made up for.
-    pub(super) fn settle(&self, key: &Fingerprint) -> Result<()> {
-        let Some(_turn) = turn(&self.flush_gate, Duration::ZERO) else {
-            return Ok(());
-        };
-        let io = |e| self.error("retire a replaced entry", e);
-        let newest = self.bindings(&self.index(), key).map_err(io)?.live.pop();
-        let is_doubtful = newest.is_none_or(|newest| {
-            let is_suspect = |digest| self.pending.lock().expect(POISON).suspect.contains(digest);
-            self.is_doubtful(newest.pack.number) || is_suspect(&newest.envelope.digest)
-        });
-        if is_doubtful {
-            return Ok(());
-        }
-        // While it is being rebuilt the newest may not be known yet, nor what it shares.
-        let is_complete = |index: &Index| !index.has_flag(REBUILDING);
-        self.settle_all([*key].into_iter().collect(), &is_complete)
-    }
-
-    /// The same of several keys, while the index is one of which `may_end` says so.
-    pub(super) fn settle_all(
-        &self,
-        mut keys: FxHashSet<Fingerprint>,
-        may_end: &dyn Fn(&Index) -> bool,
-    ) -> Result<()> {
-        let mut failure = None;
-        keys.retain(|key| {
-            let is_whole = may_end(&self.index()) && failure.is_none();
-            is_whole
-                && self.drop_torn(key, may_end).unwrap_or_else(|e| {
-                    failure = Some(e);
-                    false
-                })
-        });
-        if let Some(e) = failure {
-            return Err(super::put::into_error(e, self));
-        }
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let mut pending = Pending {
-            rebound: keys,
-            ..Pending::default()
-        };
-        // A pack of which a sync failed remembers that, and is pending; objects are suspect.
-        self.bury_replaced(&mut pending)
-            .inspect_err(|_| self.pending.lock().expect(POISON).merge(pending))
-    }
-
-    /// Marks bindings dead that newer, now durable ones replaced.
-    pub(super) fn bury_replaced(&self, pending: &mut Pending) -> Result<()> {
-        let io = |e| self.error("retire a replaced entry", e);
-        // The newest binding may be another process's, which nobody has synced yet.
-        let mut newest: FxHashMap<Fingerprint, (u64, Place)> = FxHashMap::default();
-        let index = self.index();
-        for key in &pending.rebound {
-            let Some(binding) = self.bindings(&index, key).map_err(io)?.live.pop() else {
-                continue;
-            };
-            // Also if this flush synced it: another thread may have appended to it since.
-            self.sync_pack(&binding.pack)?;
-            let digest = &binding.envelope.digest;
-            match binding.envelope.kind {
-                Kind::Object => {
-                    self.sync_object(digest, &mut pending.suspect)?;
-                }
-                Kind::Shared => {
-                    let Some(content) = self.content(&index, digest).map_err(io)? else {
-                        continue;
-                    };
-                    self.sync_pack(&content.pack)?;
-                }
-                Kind::Inline | Kind::Namespace => {}
-            }
-            newest.insert(*key, (binding.envelope.generation, binding.slot.place));
-        }
-        self.sync_pack_names()?;
-        self.sync_index()?;
-        for (key, newest) in &newest {
-            let locked = self.locked()?;
-            let live = self.bindings(&locked.index, key).map_err(io)?.live;
-            for binding in &live {
-                let older = (binding.envelope.generation, binding.slot.place) < *newest;
-                // Of copies the one that was made durable stays, unless it moved meanwhile.
-                let is_copy = binding.envelope.generation == newest.0;
-                if older && (!is_copy || live.iter().any(|b| b.slot.place == newest.1)) {
-                    binding
-                        .pack
-                        .mark_dead(binding.slot.place.offset())
-                        .map_err(io)?;
-                    locked
-                        .index
-                        .vacate(binding.at, &binding.slot, false)
-                        .map_err(io)?;
-                    pending.add_pack(&binding.pack);
-                }
-            }
-        }
-        pending.rebound.clear();
-        // Before anything newer can be marked dead, these marks are durable: a rebuild after a
-        // power cut must not find an older binding than the one that was flushed.
-        let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
-        packs.iter().try_for_each(|pack| self.sync_pack(pack))
     }
 }
 

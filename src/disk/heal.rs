@@ -8,8 +8,6 @@ use super::index::Index;
 use super::inner::Inner;
 use super::lookup::{Binding, Content};
 use super::object::{self};
-use super::put::into_io;
-use super::table::SLOTS;
 use crate::events;
 use crate::fingerprint::Fingerprint;
 use std::io;
@@ -113,42 +111,5 @@ impl Inner {
             Counters::add(&self.counters.maintenance_errors, 1);
         }
         done.is_ok()
-    }
-
-    /// Ends the newest bindings of `key` until one is left whose content is whole: only a whole one may
-    /// put an end to what is older. Tells whether there is one. It goes on only while the index is one
-    /// of which `may_end` says so: what is not known yet is not torn.
-    pub(super) fn drop_torn(
-        &self,
-        key: &Fingerprint,
-        may_end: &dyn Fn(&Index) -> bool,
-    ) -> io::Result<bool> {
-        // Each round ends one, of as many as two buckets hold.
-        for _ in 0..2 * SLOTS {
-            let index = self.index();
-            let Some(newest) = self.bindings(&index, key)?.live.pop() else {
-                return Ok(false);
-            };
-            if matches!(self.load_and_hash(&index, &newest)?, Content::Artifact(_))
-                || newest.envelope.kind == Kind::Namespace
-            {
-                return Ok(true);
-            }
-            let locked = self.locked().map_err(into_io)?;
-            if !may_end(&locked.index) {
-                return Ok(false);
-            }
-            // Only if it is still the newest, and torn: it may have been healed meanwhile.
-            let now = self.bindings(&locked.index, key)?.live.pop();
-            if let Some(now) = now.filter(|now| now.slot.place == newest.slot.place) {
-                if !matches!(
-                    self.load_and_hash(&locked.index, &now)?,
-                    Content::Artifact(_)
-                ) {
-                    self.drop_binding(&locked.index, &now)?;
-                }
-            }
-        }
-        Ok(false)
     }
 }

@@ -1,7 +1,6 @@
 //! The state behind a handle: the lock, the index in use, and the packs that are open.
 
 use super::envelope::{CheckKey, Envelope, KeyId};
-use super::evict::Waited;
 use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::layout::{INDEX, PackNumber};
@@ -11,6 +10,7 @@ use super::pack::{Files, OwnedPack, Pack};
 use super::pending::Pending;
 use super::publish::{newer, open_index};
 use super::recency::Recency;
+use super::right::Waited;
 use super::slot::Place;
 use super::tmp::TempFolder;
 use super::verified::{Verified, Verify};

@@ -26,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A get looks this often: where something was found damaged or moved away, what is beside it or
 /// where it went is served.
-pub(super) const LOOKS: usize = 6;
+const LOOKS: usize = 6;
 
 /// A look-up of a key that is changed all the while looks this often before it takes what it sees.
 const SETTLING_LOOKS: usize = 16;

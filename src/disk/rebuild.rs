@@ -4,6 +4,7 @@
 //! and puts use it at once. One process walks, by a lease; if it dies the next one begins again,
 //! which is harmless because inserting what is there changes nothing.
 
+use super::bind::key_slot;
 use super::counters::Counters;
 use super::envelope::{Envelope, Kind, SIZE, record_len};
 use super::header::{Field, REBUILDING};
@@ -197,7 +198,7 @@ impl Inner {
             replaced.copies.push((envelope.key, place));
             return Ok(());
         }
-        let slot = Self::slot_of(&locked.index, envelope, place);
+        let slot = key_slot(&locked.index, envelope, place);
         self.insert(locked, &slot)
     }
 

@@ -2,7 +2,7 @@
 
 use super::{files, open};
 use crate::disk::DiskStore;
-use crate::disk::inner::Inner;
+use crate::disk::bind::key_slot;
 use crate::disk::slot::SlotKind;
 use crate::store::{Store, StoreExt};
 use crate::{Artifact, Fingerprint, PutStatus};
@@ -44,7 +44,7 @@ fn an_older_value_that_is_put_again_during_a_rebuild_is_the_newest() {
     let second = DiskStore::open(dir.path()).unwrap();
     {
         let mut locked = second.inner.locked().unwrap();
-        let slot = Inner::slot_of(&locked.index, &older.envelope, older.slot.place);
+        let slot = key_slot(&locked.index, &older.envelope, older.slot.place);
         second.inner.insert(&mut locked, &slot).unwrap();
     }
     assert_eq!(value(&second).unwrap().as_slice(), b"older");
@@ -205,7 +205,7 @@ fn a_key_whose_content_a_rebuild_has_not_come_to_is_there_afterwards() {
     let second = DiskStore::open(dir.path()).unwrap();
     {
         let mut locked = second.inner.locked().unwrap();
-        let slot = Inner::slot_of(&locked.index, &shared.envelope, shared.slot.place);
+        let slot = key_slot(&locked.index, &shared.envelope, shared.slot.place);
         second.inner.insert(&mut locked, &slot).unwrap();
     }
     assert_eq!(value(&second), None, "its content is not known yet");

@@ -75,10 +75,8 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     Ok(tallies)
 }
 
-fn one_round(context: &Context, kind: Kind, round: u64, tally: &mut Tally) -> Outcome<()> {
-    const FORKS: u32 = 40;
-    let hint = format!("seed {} round {round}", context.seed);
-    let mut rng = Rng::new(context.seed ^ round.rotate_left(40));
+/// A directory with nothing in it.
+fn fresh(context: &Context, kind: Kind) -> Target {
     let target = Target {
         kind,
         dir: context.temp.join("cache"),
@@ -86,6 +84,14 @@ fn one_round(context: &Context, kind: Kind, round: u64, tally: &mut Tally) -> Ou
         keys: KEYS,
     };
     fs::remove_dir_all(&target.dir).ok();
+    target
+}
+
+fn one_round(context: &Context, kind: Kind, round: u64, tally: &mut Tally) -> Outcome<()> {
+    const FORKS: u32 = 40;
+    let hint = format!("seed {} round {round}", context.seed);
+    let mut rng = Rng::new(context.seed ^ round.rotate_left(40));
+    let target = fresh(context, kind);
     // Log 0 is that of who forks, 1 and 2 those of two others, 3 that of the forked children.
     let mut logs = Writers::new(context, 4)?;
     let mut args = target.args("forker", rng.next());
@@ -159,13 +165,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(context: &'a Context, kind: Kind, round: u64) -> Outcome<Self> {
-        let target = Target {
-            kind,
-            dir: context.temp.join("cache"),
-            budget: 1 << 30,
-            keys: KEYS,
-        };
-        fs::remove_dir_all(&target.dir).ok();
+        let target = fresh(context, kind);
         let until = context.temp.join("until");
         fs::remove_file(&until).ok();
         Ok(Self {
