@@ -61,6 +61,7 @@ mod digest;
 mod disk;
 mod error;
 mod events;
+mod few;
 mod fingerprint;
 mod flight;
 mod fold;
@@ -85,6 +86,7 @@ pub use disk::{
     Verification, VerificationProgress, VerificationReport, Verify,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use few::Few;
 pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseHexError};
 pub use memory::{MemoryStore, MemoryStoreBuilder};
 pub use namespace::NamespaceId;

@@ -47,7 +47,7 @@ pub struct Eviction {
     pub entries: u64,
     /// How many bytes they had, as that tier counts them.
     pub bytes: u64,
-    /// How long ago the oldest of them was put or last used; never zero.
+    /// How long ago the oldest of them was put or last used, to some milliseconds; never zero.
     pub oldest_age: Duration,
 }
 

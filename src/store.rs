@@ -2,6 +2,7 @@
 
 use crate::artifact::Artifact;
 use crate::error::Result;
+use crate::few::Few;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, StoreStats};
@@ -221,10 +222,10 @@ pub struct PutOutcome {
     /// What left the store for it, for the caller to demote: evicted entries, and the entry itself
     /// where it was refused or the store keeps nothing. Never what the put replaced. A store that
     /// does not own its entries (a disk) hands back only a refused one.
-    pub displaced: Vec<Displaced>,
+    pub displaced: Few<Displaced>,
     /// Reports of what was evicted, one for each reason. A refused entry is not reported, the
     /// older one that had to go for it is.
-    pub evictions: Vec<Eviction>,
+    pub evictions: Few<Eviction>,
 }
 
 impl PutOutcome {
@@ -241,8 +242,8 @@ impl PutOutcome {
     pub fn new(status: PutStatus) -> Self {
         Self {
             status,
-            displaced: Vec::new(),
-            evictions: Vec::new(),
+            displaced: Few::new(),
+            evictions: Few::new(),
         }
     }
 

@@ -441,7 +441,7 @@ impl DiskStore {
         };
         let mut outcome = PutOutcome::new(status);
         match inner.enforce() {
-            Ok(evictions) => outcome.evictions = evictions,
+            Ok(evictions) => outcome.evictions = evictions.into(),
             // The entry is stored; the budget is tried again by the next put.
             Err(_) => Counters::add(&inner.counters.maintenance_errors, 1),
         }

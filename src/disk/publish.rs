@@ -1,5 +1,6 @@
 //! Making, growing and replacing the index: a table is built aside and renamed into its place.
 
+use super::counters::Counters;
 use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::inner::{Inner, Locked};
@@ -165,8 +166,7 @@ impl Inner {
         locked.index.set_field(Field::Used, used).map_err(io)
     }
 
-    /// Puts a table with the totals of the old one in its place. The caller holds the lock.
-    ///
+    /// Puts a table with the totals of the old one in its place, durably. The caller holds the lock.
     pub(super) fn replace_index(
         &self,
         locked: &mut Locked<'_>,
@@ -183,9 +183,16 @@ impl Inner {
             table,
             totals,
         })?;
-        // In use from the rename on; its name is made durable by the next flush of every handle
-        // that installs it.
+        // In use from the rename on.
         locked.index = self.install(new);
+        // A power cut may bring the old table back until then, and file systems that do not order data
+        // (ext4 with `data=writeback`) give its blocks to others as soon as nobody has it open. If this
+        // fails, the next flush of every handle that installs it does so.
+        match self.files.fs.sync_dir(self.files.layout.base()) {
+            Ok(()) => locked.index.named_durably(),
+            Err(_) => Counters::add(&self.counters.maintenance_errors, 1),
+        }
+        drop(old);
         Ok(())
     }
 }

@@ -40,6 +40,16 @@ pub(super) struct Owed {
     pub(super) bytes: i64,
 }
 
+impl Owed {
+    /// What an entry of so many bytes adds.
+    pub(super) fn of(bytes: u64) -> Self {
+        Self {
+            entries: 1,
+            bytes: signed(bytes),
+        }
+    }
+}
+
 /// Which limits were exceeded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Exceeded {

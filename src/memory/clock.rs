@@ -1,7 +1,8 @@
 //! The store's sense of time: cheap enough to stamp every use.
 
 use crate::sync::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use crate::sys::CoarseClock;
+use std::time::Duration;
 
 /// When an entry was last used: nanoseconds since the store was made, and some.
 pub(super) type Stamp = u64;
@@ -11,43 +12,55 @@ pub(super) const FIRST: Stamp = 1 << 32;
 
 /// Gives stamps: nanoseconds since the store was made, from [`FIRST`] on.
 ///
-/// Reading the system's clock costs as much as all the rest of a hit. So puts read it, and now and
-/// then a hit does; the hits between take the last reading. They come after every put that was
-/// before them, and are only told apart from one another by their shard.
+/// Puts read the system's clock, and between two of its ticks count on; now and then a hit does. The
+/// hits between take the last reading. They come after every put that was before them, and are only
+/// told apart from one another by their shard.
 // Alone on its cache lines: every hit reads it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Clock {
     latest: AtomicU64,
-    start: Instant,
+    system: CoarseClock,
 }
 
 impl Clock {
     pub(super) fn new() -> Self {
         Self {
             latest: AtomicU64::new(FIRST),
-            start: Instant::now(),
+            system: CoarseClock::start(),
         }
     }
 
     /// Reads the system's clock; later than every stamp this thread was given before.
+    #[inline]
     pub(super) fn now(&self) -> Stamp {
-        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let now = now.saturating_add(FIRST);
-        let before = self.latest.fetch_max(now, Ordering::Relaxed);
-        if now > before.saturating_add(1) {
-            return now;
+        let now = self.system.elapsed().saturating_add(FIRST);
+        let next = self
+            .latest
+            .fetch_add(2, Ordering::Relaxed)
+            .saturating_add(2);
+        if now > next {
+            self.latest.fetch_max(now, Ordering::Relaxed);
         }
-        // Some systems' clocks stand still for longer than a put takes.
-        let next = before.saturating_add(2);
-        self.latest.fetch_max(next, Ordering::Relaxed);
-        next
+        now.max(next)
     }
 
     /// A stamp after every put's before it, without asking the system.
     pub(super) fn recent(&self) -> Stamp {
         self.latest.load(Ordering::Relaxed).saturating_add(1)
     }
+}
+
+/// The latest stamp that is nearly as old as the `oldest`: of what was used then and before, any may
+/// go first. It is an eighth younger; what was never used goes before what was.
+pub(super) fn nearly(oldest: Stamp, now: Stamp) -> Stamp {
+    let most = if oldest < FIRST {
+        FIRST - 1
+    } else {
+        Stamp::MAX
+    };
+    let slack = now.saturating_sub(oldest) / 8;
+    oldest.saturating_add(slack).min(most)
 }
 
 /// How long `then` is before `now`.

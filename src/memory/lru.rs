@@ -18,9 +18,10 @@ use super::key::Key;
 use super::order::Order;
 use super::table::{Place, Table};
 use crate::artifact::Artifact;
+use crate::few::Few;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
-use crate::store::Entry;
+use crate::store::{Displaced, Entry};
 use std::time::Duration;
 
 #[derive(Debug, Default)]
@@ -56,7 +57,6 @@ impl Kept {
 /// An entry that left, and when it was last used.
 #[derive(Debug)]
 pub(super) struct Removed {
-    pub(super) key: Fingerprint,
     pub(super) entry: Entry,
     pub(super) last_use: Stamp,
 }
@@ -112,26 +112,33 @@ impl Lru {
             .collect()
     }
 
-    /// Binds `key` to `entry`, used now; what it replaced is put into `replaced`.
-    pub(super) fn insert(
+    /// Binds `key`, which is bound at `place`, to another entry, used now. Hands back the old one.
+    pub(super) fn replace(
         &mut self,
+        place: Place,
         key: &Key<'_>,
         entry: Entry,
         stamp: Stamp,
-        replaced: &mut Option<Entry>,
-    ) {
+    ) -> Option<Entry> {
         let stamp = self.next(stamp);
-        let Some(place) = self.find(key) else {
-            self.add(key, entry, stamp);
-            return;
-        };
         let old = self.places[place as usize].take();
-        *replaced = old.map(|old| self.entry_of(old).1);
+        let old = old.map(|old| self.entry_of(old).1);
         self.fill(place, key, entry, stamp);
+        old
+    }
+
+    /// Binds `key`, which is not bound, to `entry`, used now.
+    #[inline]
+    pub(super) fn insert(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
+        let stamp = self.next(stamp);
+        self.add(key, entry, stamp);
     }
 
     pub(super) fn remove(&mut self, key: &Key<'_>) -> Option<Removed> {
-        self.vacate(self.find(key)?)
+        let kept = self.take(self.find(key)?)?;
+        let last_use = kept.last_use;
+        let (_, entry) = self.entry_of(kept);
+        Some(Removed { entry, last_use })
     }
 
     /// When the entry was last used, and where it is, that was used longest ago, but for the one
@@ -160,16 +167,27 @@ impl Lru {
         kept.is_some_and(|kept| kept.key != *spared.fingerprint())
     }
 
-    /// Removes what [`oldest_but`](Self::oldest_but) found.
+    /// Moves what [`oldest_but`](Self::oldest_but) found to `displaced`; tells how large it is, and
+    /// when it was last used.
     #[inline]
-    pub(super) fn evict(&mut self, oldest: (Stamp, Place)) -> Option<Removed> {
-        self.vacate(oldest.1)
+    pub(super) fn evict(
+        &mut self,
+        oldest: (Stamp, Place),
+        displaced: &mut Few<Displaced>,
+    ) -> Option<(u64, Stamp)> {
+        self.order.take(oldest);
+        let kept = self.take(oldest.1)?;
+        let evicted = (kept.size(), kept.last_use);
+        let (key, entry) = self.entry_of(kept);
+        displaced.push(Displaced::new(key, entry));
+        Some(evicted)
     }
 
-    /// When the entry used longest ago was used; [`Stamp::MAX`] if there is none.
+    /// A moment before which nothing was last used, after an [`evict`](Self::evict); most often that
+    /// at which the oldest was. [`Stamp::MAX`] if there is nothing.
     #[inline]
-    pub(super) fn oldest_use(&mut self) -> Stamp {
-        self.oldest().map_or(Stamp::MAX, |(stamp, _)| stamp)
+    pub(super) fn oldest_use(&self) -> Stamp {
+        self.order.bound()
     }
 
     /// How many entries there are.
@@ -185,16 +203,10 @@ impl Lru {
 
     /// Takes out what is at a place.
     #[inline]
-    fn vacate(&mut self, place: Place) -> Option<Removed> {
+    fn take(&mut self, place: Place) -> Option<Kept> {
         let kept = self.places[place as usize].take()?;
         self.table.remove(Key::new(&kept.key).fold(), place);
-        let last_use = kept.last_use;
-        let (key, entry) = self.entry_of(kept);
-        Some(Removed {
-            key,
-            entry,
-            last_use,
-        })
+        Some(kept)
     }
 
     /// A stamp after all that were given.
@@ -203,8 +215,9 @@ impl Lru {
         self.latest
     }
 
+    /// Where `key` is bound.
     #[inline]
-    fn find(&self, key: &Key<'_>) -> Option<Place> {
+    pub(super) fn find(&self, key: &Key<'_>) -> Option<Place> {
         let is_it = |place| {
             let kept = self.kept(place);
             kept.is_some_and(|kept| kept.key == *key.fingerprint())
@@ -230,6 +243,7 @@ impl Lru {
         (kept.key, entry)
     }
 
+    #[inline]
     fn add(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
         if self.table.is_full() {
             // By a quarter, for what is not taken costs memory too.
@@ -319,6 +333,23 @@ mod tests {
         Fingerprint::from_bytes([n; 32])
     }
 
+    fn put(lru: &mut Lru, n: u8, entry: Entry, stamp: Stamp) {
+        let fingerprint = fingerprint(n);
+        let key = Key::new(&fingerprint);
+        match lru.find(&key) {
+            Some(place) => assert!(lru.replace(place, &key, entry, stamp).is_some()),
+            None => lru.insert(&key, entry, stamp),
+        }
+    }
+
+    /// When the entry used longest ago was used.
+    fn oldest(lru: &mut Lru) -> Stamp {
+        let oldest = lru.oldest_but(&Key::new(&fingerprint(200)));
+        let oldest = oldest.map_or(Stamp::MAX, |(stamp, _)| stamp);
+        assert_eq!(lru.oldest_use(), oldest, "now that it was looked for");
+        oldest
+    }
+
     /// What goes and when it was last used, but for the one under `spared`, which stays.
     fn evicted(lru: &mut Lru, spared: u8) -> Vec<(u8, Stamp)> {
         let spared = fingerprint(spared);
@@ -326,53 +357,51 @@ mod tests {
         let removed = std::iter::from_fn(|| {
             let oldest = lru.oldest_but(&spared)?;
             assert!(oldest.0 >= lru.oldest_use());
-            let removed = lru.evict(oldest).unwrap();
-            assert_eq!(removed.last_use, oldest.0);
-            Some(removed)
+            let mut displaced = Few::new();
+            let (_, last_use) = lru.evict(oldest, &mut displaced).unwrap();
+            assert_eq!(last_use, oldest.0);
+            Some((displaced[0].key.as_bytes()[0], last_use))
         });
-        removed
-            .map(|removed| (removed.key.as_bytes()[0], removed.last_use))
-            .collect()
+        removed.collect()
     }
 
     fn evict(lru: &mut Lru) -> Option<Stamp> {
         let oldest = lru.oldest_but(&Key::new(&fingerprint(200)))?;
-        Some(lru.evict(oldest)?.last_use)
+        Some(lru.evict(oldest, &mut Few::new())?.1)
     }
 
     #[test]
     fn the_order_is_exact_though_it_is_made_when_it_is_asked_for() {
         let mut lru = Lru::default();
-        let put = |lru: &mut Lru, n, stamp| {
-            lru.insert(&Key::new(&fingerprint(n)), vec![n].into(), stamp, &mut None);
-        };
+        let put = |lru: &mut Lru, n, stamp| put(lru, n, vec![n].into(), stamp);
         for n in 0..6 {
             put(&mut lru, n, 10 + u64::from(n));
         }
         assert_eq!(evict(&mut lru), Some(10));
-        assert_eq!(lru.oldest_use(), 11);
+        assert_eq!(oldest(&mut lru), 11);
         // Used, removed, replaced, put again in the slot of another, and new: after those sorted.
         assert!(lru.get(&Key::new(&fingerprint(1)), 20).is_some());
         assert!(lru.remove(&Key::new(&fingerprint(2))).is_some());
         put(&mut lru, 2, 21);
         put(&mut lru, 3, 22);
         put(&mut lru, 0, 23);
-        assert_eq!(lru.oldest_use(), 14);
+        assert!(lru.oldest_use() <= 14);
+        assert_eq!(oldest(&mut lru), 14);
         let gone = evicted(&mut lru, 2);
         assert_eq!(gone, [(4, 14), (5, 15), (1, 20), (3, 22), (0, 23)]);
-        assert_eq!((lru.len(), lru.oldest_use()), (1, 21));
+        assert_eq!((lru.len(), oldest(&mut lru)), (1, 21));
         // The oldest is spared, and what was used after it goes.
         put(&mut lru, 7, 30);
         assert_eq!(evicted(&mut lru, 2), [(7, 30)]);
         assert_eq!(evicted(&mut lru, 200), [(2, 21)]);
-        assert_eq!((lru.len(), lru.oldest_use()), (0, Stamp::MAX));
+        assert_eq!((lru.len(), oldest(&mut lru)), (0, Stamp::MAX));
     }
 
     #[test]
     fn stamps_that_are_given_twice_or_late_keep_the_order_of_uses() {
         let mut lru = Lru::default();
         for n in 0..4 {
-            lru.insert(&Key::new(&fingerprint(n)), vec![n].into(), 10, &mut None);
+            put(&mut lru, n, vec![n].into(), 10);
         }
         for (n, stamp) in [(2, 9), (0, 10), (2, 10)] {
             lru.get(&Key::new(&fingerprint(n)), stamp);
@@ -388,12 +417,7 @@ mod tests {
             lru.insert_aged(&Key::new(&fingerprint(n)), vec![n].into(), stamp);
         };
         add(&mut lru, 5);
-        lru.insert(
-            &Key::new(&fingerprint(100)),
-            vec![1].into(),
-            1000,
-            &mut None,
-        );
+        put(&mut lru, 100, vec![1].into(), 1000);
         for n in [3, 4, 9, 1] {
             add(&mut lru, n);
         }
@@ -401,12 +425,7 @@ mod tests {
         for n in [7, 8, 2, 6] {
             add(&mut lru, n);
         }
-        lru.insert(
-            &Key::new(&fingerprint(101)),
-            vec![1].into(),
-            1001,
-            &mut None,
-        );
+        put(&mut lru, 101, vec![1].into(), 1001);
         lru.get(&Key::new(&fingerprint(2)), 1002);
         let order: Vec<u8> = evicted(&mut lru, 200).into_iter().map(|e| e.0).collect();
         assert_eq!(order, [3, 4, 5, 6, 7, 8, 9, 100, 101, 2]);
@@ -426,11 +445,11 @@ mod tests {
             let mut entry = Entry::from(vec![1, 2]).stamped(put_at);
             entry.namespace = NamespaceId::of("x");
             entry.build_cost = Duration::from_nanos(123_456_789_012);
-            lru.insert(&key, entry.clone(), 5, &mut None);
+            put(&mut lru, 1, entry.clone(), 5);
             let found = lru.get(&key, 6).unwrap();
             assert_eq!((found.put_nanos(), &found), (put_at, &entry));
         }
-        lru.insert(&key, vec![3].into(), 7, &mut None);
+        put(&mut lru, 1, vec![3].into(), 7);
         assert_eq!(lru.get(&key, 8).unwrap().put_at(), None);
     }
 }

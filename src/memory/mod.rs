@@ -24,6 +24,7 @@ mod table;
 pub use builder::MemoryStoreBuilder;
 
 use crate::error::Result;
+use crate::few::Few;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::{Eviction, EvictionReason, StoreStats, Tier};
@@ -40,7 +41,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// How many shards an eviction looks at before it chooses its victim; a power of two.
-const SAMPLED_SHARDS: usize = 16;
+const SAMPLED_SHARDS: usize = 8;
 /// After so many looks at shards whose oldest entry was used meanwhile it takes what it finds.
 const MOST_LOOKS: usize = 2 * SAMPLED_SHARDS;
 /// A shard reads the system's clock for one of so many hits.
@@ -270,58 +271,70 @@ impl MemoryStore {
         outcome
     }
 
-    /// Evicts until what is owed is paid. Where nothing is left to evict but the entry under
-    /// `newest`, which fits, that is as soon as other calls have paid too.
-    fn make_room(&self, newest: &Key<'_>, now: Stamp, mut owed: Owed, outcome: &mut PutOutcome) {
-        let mut over = Exceeded::default();
-        let mut evicted_bytes = 0u64;
-        let mut oldest_use = Stamp::MAX;
-        let mut round = 0;
-        while let Err(exceeded) = self.budget.pay(&mut owed) {
-            if round == 0 {
-                // Most often it is one.
-                outcome.displaced = Vec::with_capacity(1);
-                outcome.evictions = Vec::with_capacity(1);
-            }
-            let Some((bytes, last_use)) = self.evict_one(newest, round, &mut outcome.displaced)
-            else {
-                yield_now();
-                continue;
+    /// Evicts from the shard that an entry comes into, whose lock is held, until what is owed is
+    /// paid or another shard seems to have something that is clearly older.
+    #[inline]
+    fn make_room_beside(
+        &self,
+        (shard, index): (&mut Shard, usize),
+        newest: &Key<'_>,
+        now: Stamp,
+        room: &mut Room,
+    ) {
+        let mut is_changed = false;
+        while !room.is_paid(&self.budget) {
+            let Some(oldest) = shard.oldest_but(newest) else {
+                break;
             };
-            owed.entries -= 1;
-            owed.bytes -= signed(bytes);
-            over = over.or(exceeded);
-            evicted_bytes = evicted_bytes.saturating_add(bytes);
-            oldest_use = oldest_use.min(last_use);
-            round += 1;
+            // Exactly now; hits do not tell.
+            self.oldest[index].store(oldest.0, Ordering::Relaxed);
+            let some = &self.oldest[self.some_shards(newest, room.evicted)];
+            let seems = |min: Stamp, shard: &AtomicU64| min.min(shard.load(Ordering::Relaxed));
+            if oldest.0 > clock::nearly(some.iter().fold(Stamp::MAX, seems), now) {
+                break;
+            }
+            let Some(evicted) = shard.evict(oldest, &mut room.outcome.displaced) else {
+                break;
+            };
+            room.took(evicted);
+            is_changed = true;
         }
-        self.budget.conclude(owed);
-        if round > 0 {
-            outcome.report(Eviction::new(
-                Tier::Memory,
-                over.reason(),
-                round,
-                evicted_bytes,
-                age(now, oldest_use),
-            ));
+        if is_changed {
+            self.oldest[index].store(shard.oldest_use(), Ordering::Relaxed);
         }
     }
 
+    /// Evicts until what is owed is paid. Where nothing is left to evict but the entry under
+    /// `newest`, which fits, that is as soon as other calls have paid too.
+    fn make_room(&self, newest: &Key<'_>, room: &mut Room) {
+        while !room.is_paid(&self.budget) {
+            match self.evict_one(newest, room.evicted, &mut room.outcome.displaced) {
+                Some(evicted) => room.took(evicted),
+                None => yield_now(),
+            }
+        }
+    }
+
+    /// A few shards, others each round.
+    #[inline]
+    fn some_shards(&self, newest: &Key<'_>, round: u64) -> Range<usize> {
+        // The upper half of the fold chose no shard yet.
+        let number = SAMPLED_SHARDS.min(self.shards.len());
+        let first = self.index((newest.fold() >> 32).wrapping_add(round) * number as u64);
+        first..first + number
+    }
+
     /// Evicts the oldest entry of a few shards, among them that of `newest`. If there is none, from
-    /// any shard: an entry as large as the whole budget displaces all others. Tells how large it was,
-    /// and when it was last used.
+    /// any shard: an entry as large as the whole budget displaces all others.
     fn evict_one(
         &self,
         newest: &Key<'_>,
         round: u64,
-        displaced: &mut Vec<Displaced>,
+        displaced: &mut Few<Displaced>,
     ) -> Option<(u64, Stamp)> {
         let own = self.index(newest.fold());
         let mut is_spared = false;
-        // The upper half of the fold chose no shard yet; each round looks elsewhere.
-        let number = SAMPLED_SHARDS.min(self.shards.len());
-        let first = self.index((newest.fold() >> 32).wrapping_add(round) * number as u64);
-        let mut looked_at = first..first + number;
+        let mut looked_at = self.some_shards(newest, round);
         for look in 0.. {
             let (oldest, index, next) = self.oldest_of(looked_at.clone(), own, is_spared);
             if oldest == Stamp::MAX {
@@ -369,16 +382,78 @@ impl MemoryStore {
         index: usize,
         newest: &Key<'_>,
         other: Stamp,
-        displaced: &mut Vec<Displaced>,
+        displaced: &mut Few<Displaced>,
     ) -> std::result::Result<(u64, Stamp), Stamp> {
         let mut shard = self.lock(index);
-        let evicted = shard.evict(newest, other).map(|removed| {
-            let evicted = (size(&removed.entry), removed.last_use);
-            displaced.push(Displaced::new(removed.key, removed.entry));
-            evicted
+        let oldest = shard.oldest_but(newest).ok_or(Stamp::MAX);
+        let evicted = oldest.and_then(|oldest| match oldest.0 {
+            stamp if stamp > other => Err(stamp),
+            _ => shard.evict(oldest, displaced).ok_or(Stamp::MAX),
         });
         self.oldest[index].store(shard.oldest_use(), Ordering::Relaxed);
         evicted
+    }
+}
+
+/// What a put still owes for the room that it took, and what it evicted for it.
+#[derive(Debug)]
+struct Room {
+    owed: Owed,
+    over: Exceeded,
+    evicted: u64,
+    evicted_bytes: u64,
+    oldest_use: Stamp,
+    outcome: PutOutcome,
+}
+
+impl Room {
+    #[inline]
+    fn new() -> Self {
+        Self {
+            owed: Owed::default(),
+            over: Exceeded::default(),
+            evicted: 0,
+            evicted_bytes: 0,
+            oldest_use: Stamp::MAX,
+            outcome: PutOutcome::new(PutStatus::Stored),
+        }
+    }
+
+    /// Pays if there is room; else knows why there is none.
+    #[inline]
+    fn is_paid(&mut self, budget: &Budget) -> bool {
+        match budget.pay(&mut self.owed) {
+            Ok(()) => true,
+            Err(exceeded) => {
+                self.over = self.over.or(exceeded);
+                false
+            }
+        }
+    }
+
+    /// An entry of so many bytes went that was last used then.
+    #[inline]
+    fn took(&mut self, (bytes, last_use): (u64, Stamp)) {
+        self.owed.entries -= 1;
+        self.owed.bytes -= signed(bytes);
+        self.evicted += 1;
+        self.evicted_bytes = self.evicted_bytes.saturating_add(bytes);
+        self.oldest_use = self.oldest_use.min(last_use);
+    }
+
+    /// The outcome, with the report of what was evicted until now.
+    #[inline]
+    fn outcome(mut self, now: Stamp) -> PutOutcome {
+        if self.evicted > 0 {
+            self.outcome.report(Eviction::new(
+                Tier::Memory,
+                self.over.reason(),
+                self.evicted,
+                self.evicted_bytes,
+                age(now, self.oldest_use),
+            ));
+        }
+        self.outcome
     }
 }
 
@@ -423,14 +498,24 @@ impl Store for MemoryStore {
         }
         let now = self.clock.now();
         let mut replaced = None;
-        let (status, owed) = self.with(index, |shard| {
+        let mut room = Room::new();
+        self.with(index, |shard| {
+            if let Some(place) = shard.begin_put(&key) {
+                (room.outcome.status, room.owed) =
+                    shard.replace((place, &key), entry, now, &mut replaced);
+                self.make_room_beside((shard, index), &key, now, &mut room);
+            } else {
+                // First, so that what goes and what comes are waited for at the same time.
+                room.owed = Owed::of(size(&entry));
+                self.make_room_beside((shard, index), &key, now, &mut room);
+                shard.insert(&key, entry, now);
+            }
             self.came_in(index, now);
-            shard.put(&key, entry, now, &mut replaced)
         });
         drop(replaced);
-        let mut outcome = PutOutcome::new(status);
-        self.make_room(&key, now, owed, &mut outcome);
-        Ok(outcome)
+        self.make_room(&key, &mut room);
+        self.budget.conclude(std::mem::take(&mut room.owed));
+        Ok(room.outcome(now))
     }
 
     fn remove(&self, key: &Fingerprint) -> Result<bool> {

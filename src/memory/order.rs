@@ -77,12 +77,24 @@ impl Order {
         }
     }
 
-    /// Takes out a record that is the oldest of all.
+    /// A moment before which nothing was last used, as far as the records tell without a look at
+    /// what is true; [`Stamp::MAX`] if there is no entry.
+    #[inline]
+    pub(super) fn bound(&self) -> Stamp {
+        if !self.is_kept {
+            return 0;
+        }
+        let came = self.came.front().map_or(Stamp::MAX, |record| record.0);
+        let used = self.used.peek().map_or(Stamp::MAX, |record| record.0.0);
+        came.min(used)
+    }
+
+    /// Takes out a record if it is the oldest of all.
     #[inline]
     pub(super) fn take(&mut self, record: Record) {
         if self.came.front() == Some(&record) {
             self.came.pop_front();
-        } else {
+        } else if self.used.peek() == Some(&Reverse(record)) {
             self.used.pop();
         }
     }

@@ -4,10 +4,12 @@ use super::Stamp;
 use super::budget::{Budget, Owed, signed};
 use super::key::Key;
 use super::lru::{Lru, Removed, size};
+use super::table::Place;
+use crate::few::Few;
 use crate::fingerprint::Fingerprint;
 use crate::namespace::NamespaceId;
 use crate::stats::StoreStats;
-use crate::store::{Entry, PutStatus};
+use crate::store::{Displaced, Entry, PutStatus};
 use std::ptr;
 
 // In this order: what a hit writes is on one cache line with the lock, which the processor has to
@@ -112,7 +114,7 @@ impl Shard {
     /// Takes an entry out by a caller's rule; counted as evicted.
     pub(super) fn prune(&mut self, key: &Key<'_>, budget: &Budget) -> Option<Removed> {
         let removed = self.remove(key, budget)?;
-        self.count_eviction(&removed);
+        self.count_eviction(size(&removed.entry));
         Some(removed)
     }
 
@@ -126,31 +128,40 @@ impl Shard {
         self.lru.get(key, stamp);
     }
 
-    /// Binds `key` to `entry`; what it replaced is put into `replaced`, to be freed outside the
-    /// lock. Returns what the caller owes the budget.
-    pub(super) fn put(
+    /// Counts a put; where its key is bound, if it is.
+    #[inline]
+    pub(super) fn begin_put(&mut self, key: &Key<'_>) -> Option<Place> {
+        bump(&mut self.counters.puts, 1);
+        self.lru.find(key)
+    }
+
+    /// Binds `key`, which is bound at `place`, to `entry`; what it replaced is put into `replaced`, to be
+    /// freed outside the lock. Returns what the caller owes the budget.
+    pub(super) fn replace(
         &mut self,
-        key: &Key<'_>,
+        (place, key): (Place, &Key<'_>),
         entry: Entry,
         stamp: Stamp,
         replaced: &mut Option<Entry>,
     ) -> (PutStatus, Owed) {
-        bump(&mut self.counters.puts, 1);
         let (bytes, new_size) = (ptr::from_ref(entry.artifact.as_slice()), size(&entry));
-        self.lru.insert(key, entry, stamp, replaced);
-        let mut owed = Owed {
-            entries: 1,
-            bytes: signed(new_size),
-        };
+        *replaced = self.lru.replace(place, key, entry, stamp);
+        let mut owed = Owed::of(new_size);
         let mut status = PutStatus::Stored;
         if let Some(old) = replaced {
-            owed.entries = 0;
+            owed.entries -= 1;
             owed.bytes -= signed(size(old));
             if ptr::eq(bytes, old.artifact.as_slice()) {
                 status = PutStatus::AlreadyStored;
             }
         }
         (status, owed)
+    }
+
+    /// See [`Lru::insert`].
+    #[inline]
+    pub(super) fn insert(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
+        self.lru.insert(key, entry, stamp);
     }
 
     /// Counts a put that a zero budget accepts and does not keep.
@@ -162,7 +173,7 @@ impl Shard {
     pub(super) fn reject(&mut self, key: &Key<'_>, budget: &Budget) -> Option<Removed> {
         bump(&mut self.counters.rejected_puts, 1);
         let removed = self.remove(key, budget)?;
-        self.count_eviction(&removed);
+        self.count_eviction(size(&removed.entry));
         Some(removed)
     }
 
@@ -172,17 +183,22 @@ impl Shard {
         Some(removed)
     }
 
-    /// Evicts the entry used longest ago that is not under `spared`, unless the one of another
-    /// shard, last used at `other`, is older: then it tells when its own was used.
+    /// See [`Lru::oldest_but`].
     #[inline]
-    pub(super) fn evict(&mut self, spared: &Key<'_>, other: Stamp) -> Result<Removed, Stamp> {
-        let oldest = self.lru.oldest_but(spared).ok_or(Stamp::MAX)?;
-        if oldest.0 > other {
-            return Err(oldest.0);
-        }
-        let removed = self.lru.evict(oldest).ok_or(Stamp::MAX)?;
-        self.count_eviction(&removed);
-        Ok(removed)
+    pub(super) fn oldest_but(&mut self, spared: &Key<'_>) -> Option<(Stamp, Place)> {
+        self.lru.oldest_but(spared)
+    }
+
+    /// See [`Lru::evict`].
+    #[inline]
+    pub(super) fn evict(
+        &mut self,
+        oldest: (Stamp, Place),
+        displaced: &mut Few<Displaced>,
+    ) -> Option<(u64, Stamp)> {
+        let evicted = self.lru.evict(oldest, displaced)?;
+        self.count_eviction(evicted.0);
+        Some(evicted)
     }
 
     /// Takes every entry out, to be freed outside the lock.
@@ -192,9 +208,9 @@ impl Shard {
         all
     }
 
-    /// When the entry used longest ago was used, after an [`evict`](Self::evict).
+    /// See [`Lru::oldest_use`].
     #[inline]
-    pub(super) fn oldest_use(&mut self) -> Stamp {
+    pub(super) fn oldest_use(&self) -> Stamp {
         self.lru.oldest_use()
     }
 
@@ -210,9 +226,9 @@ impl Shard {
         stats.lookups = stats.hits.saturating_add(stats.misses);
     }
 
-    fn count_eviction(&mut self, removed: &Removed) {
+    fn count_eviction(&mut self, bytes: u64) {
         bump(&mut self.counters.evictions, 1);
-        bump(&mut self.counters.evicted_bytes, size(&removed.entry));
+        bump(&mut self.counters.evicted_bytes, bytes);
     }
 }
 
@@ -242,10 +258,13 @@ mod tests {
         let keys = [0, 1].map(|n| Fingerprint::from_bytes([n; 32]));
         let keys = keys.each_ref().map(Key::new);
         for key in keys {
-            budget.conclude(shard.put(&key, vec![0; 3].into(), 1, &mut None).1);
+            assert_eq!(shard.begin_put(&key), None);
+            shard.insert(&key, vec![0; 3].into(), 1);
+            budget.conclude(Owed::of(3));
         }
         assert!(shard.get(&keys[0], |_| 2).is_some());
-        assert!(shard.evict(&keys[0], Stamp::MAX).is_ok());
+        let oldest = shard.oldest_but(&keys[0]).unwrap();
+        assert!(shard.evict(oldest, &mut Few::new()).is_some());
         assert!(shard.get(&keys[1], |_| 3).is_none());
         assert!(shard.reject(&keys[0], &budget).is_some());
         shard.put_nothing();

@@ -4,6 +4,7 @@
 //! implementation is [`real::RealFs`]; tests put failing ones in its place. Paths are absolute and
 //! lie below the cache's canonical root; no implementation follows a symlink anywhere in them.
 
+mod clock;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod crash;
 #[cfg(any(test, fuzzing))]
@@ -19,6 +20,7 @@ pub(crate) mod trust;
 
 use std::path::Path;
 
+pub(crate) use clock::CoarseClock;
 pub(crate) use real::open_for_reading;
 pub(crate) use seam::{Access, FileId, FileSystem, Meta, RawFile};
 

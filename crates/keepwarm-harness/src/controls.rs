@@ -21,6 +21,10 @@ pub(crate) struct FileStore {
     held: Option<File>,
     /// What was put and is not written yet.
     waiting: Mutex<BTreeMap<Fingerprint, Vec<u8>>>,
+    /// Of [`Kind::Sound`]: files that were replaced, until that is durable. With `data=writeback` ext4
+    /// gives the blocks of a file that nobody has open to others before its end is committed: a power
+    /// cut would bring its name back, with their bytes.
+    replaced: Mutex<Vec<File>>,
 }
 
 impl FileStore {
@@ -43,6 +47,7 @@ impl FileStore {
             kind,
             held,
             waiting: Mutex::default(),
+            replaced: Mutex::default(),
         })
     }
 
@@ -81,6 +86,9 @@ impl FileStore {
         if !matches!(self.kind, Kind::NoSync | Kind::NoCheck) {
             // Before the rename, or it replaces what was flushed by what is not there.
             file.sync_all()?;
+        }
+        if let (Kind::Sound, Ok(old)) = (self.kind, File::open(&path)) {
+            self.replaced().push(old);
         }
         let done = match self.kind {
             Kind::ByClock => self.rename_by_clock(&temp, &path),
@@ -138,10 +146,16 @@ impl FileStore {
         for (key, bytes) in std::mem::take(&mut *self.waiting()) {
             self.write(&key, &bytes)?;
         }
+        let replaced = std::mem::take(&mut *self.replaced());
         File::open(&self.dir)?.sync_all()?;
+        drop(replaced);
         // The directory's own name.
         let parent = self.dir.parent().unwrap_or(&self.dir);
         File::open(parent)?.sync_all()
+    }
+
+    fn replaced(&self) -> std::sync::MutexGuard<'_, Vec<File>> {
+        self.replaced.lock().expect("nobody panics under it")
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeMap<Fingerprint, Vec<u8>>> {

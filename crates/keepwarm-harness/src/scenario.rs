@@ -185,6 +185,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Whether what is evicted is not told by any outcome: a background writer evicts it.
+    pub(crate) fn hides_evictions(&self) -> bool {
+        self.kind == Kind::Tiered && self.budget < ROOM
+    }
+
     /// The arguments of a child for it.
     pub(crate) fn args(&self, child: &str, seed: u64) -> Vec<String> {
         let mut args = vec![child.to_owned()];
@@ -203,6 +208,9 @@ impl Target {
         args
     }
 }
+
+/// A budget, in bytes, that has room for all that runs of 60 keys have live, several times.
+pub(crate) const ROOM: u64 = 16 << 20;
 
 pub(crate) fn arg(args: &mut Vec<String>, name: &str, value: impl fmt::Display) {
     args.extend([name.to_owned(), value.to_string()]);

@@ -80,6 +80,8 @@ pub mod disk_models;
 mod error;
 #[path = "../../../src/events.rs"]
 mod events;
+#[path = "../../../src/few.rs"]
+mod few;
 #[path = "../../../src/fingerprint.rs"]
 mod fingerprint;
 #[path = "../../../src/flight.rs"]

@@ -1,6 +1,6 @@
 //! Looking at a directory after a fault, in a process of its own that may die of it.
 
-use super::{Context, Outcome, Target};
+use super::{Context, Outcome, ROOM, Target};
 use crate::model::{Judgement, Model};
 use crate::process::{End, Running};
 use crate::tally::{Fault, Tally};
@@ -124,9 +124,6 @@ pub(crate) fn judge(model: &Model, seen: &Seen, hint: &str, tally: &mut Tally) {
         );
     }
 }
-
-/// A budget, in bytes, that has room for all that runs of these sizes have live, several times.
-const ROOM: u64 = 16 << 20;
 
 /// One eviction makes every miss fair, so it must not go unseen: where the budget has room for
 /// everything it is a loss.

@@ -33,6 +33,9 @@ const WATCHED: [Fault; 7] = [
     Fault::Error,
 ];
 const WRITERS: u32 = 3;
+const KEYS: u32 = 60;
+/// So many that the index grows while the power is cut.
+const MANY_KEYS: u32 = 3_000;
 /// More than all writers put in a series would be better; the image must hold it.
 const BUDGET: u64 = 800 << 20;
 /// Cuts of one file system before a new one is made.
@@ -94,15 +97,17 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let host = Mount::device(host, &temp.path().join("host"), "defaults")?;
     let mut tallies = Vec::new();
     for system in SYSTEMS {
-        for (kind, expect, cuts) in [
-            (Kind::Disk, Expect::Clean, cuts),
-            (Kind::Tiered, Expect::Clean, cuts.div_ceil(3)),
-            (Kind::Sound, Expect::Clean, control),
-            (Kind::NoSync, Expect::Caught(Fault::Lost), control),
+        for (kind, keys, expect, cuts) in [
+            (Kind::Disk, KEYS, Expect::Clean, cuts),
+            (Kind::Disk, MANY_KEYS, Expect::Clean, cuts.div_ceil(3)),
+            (Kind::Tiered, KEYS, Expect::Clean, cuts.div_ceil(3)),
+            (Kind::Sound, KEYS, Expect::Clean, control),
+            (Kind::NoSync, KEYS, Expect::Caught(Fault::Lost), control),
             // Empty, or full of zeros: a rename that got there before the bytes.
-            (Kind::NoCheck, Expect::Caught(Fault::Lost), control),
+            (Kind::NoCheck, KEYS, Expect::Caught(Fault::Lost), control),
         ] {
-            let name = format!("power {} {}", system.name, kind.name());
+            let grows = if keys > KEYS { ", index grows" } else { "" };
+            let name = format!("power {} {}{grows}", system.name, kind.name());
             let mut tally = Tally::new(name, expect, &WATCHED);
             if !context.wants(&tally) {
                 continue;
@@ -115,6 +120,7 @@ fn run(context: &Context) -> Outcome<Vec<Tally>> {
                     host: &host.dir,
                     system,
                     kind,
+                    keys,
                     seed,
                 };
                 bench.series(cuts, &mut tally)?;
@@ -131,6 +137,7 @@ struct Bench<'a> {
     host: &'a Path,
     system: System,
     kind: Kind,
+    keys: u32,
     seed: u64,
 }
 
@@ -205,7 +212,7 @@ impl Bench<'_> {
             kind: self.kind,
             dir: mounted.join("cache"),
             budget: BUDGET,
-            keys: 60,
+            keys: self.keys,
         }
     }
 

@@ -109,6 +109,7 @@ fn one_round(
     fs::remove_dir_all(&target.dir).ok();
     let mut logs = Writers::new(context, WRITERS)?;
     let mut model = Model::new(promise);
+    model.evicted = target.hides_evictions();
     let plan = Plan {
         context,
         target,

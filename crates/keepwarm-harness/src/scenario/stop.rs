@@ -40,8 +40,8 @@ const WRITERS: u32 = 3;
 const LOCK_WAIT: Duration = Duration::from_millis(200);
 const PATIENCE: &str = "8000";
 const STOPPED: Duration = Duration::from_millis(1_500);
-/// Afterwards failed writes are still told, by the next flush.
-const GRACE: Duration = Duration::from_millis(700);
+/// Afterwards failed writes are still told, by the next flush, which waits for each that is queued.
+const GRACE: Duration = Duration::from_millis(1_500);
 
 fn run(context: &Context) -> Outcome<Vec<Tally>> {
     let rounds = context.rounds(3, 30, 200);
@@ -87,6 +87,7 @@ fn one_round(
     let hint = format!("seed {} round {round}", context.seed);
     let mut rng = Rng::new(context.seed ^ round.rotate_left(24));
     let mut model = Model::new(promise);
+    model.evicted = target.hides_evictions();
     let mut logs = Writers::new(context, WRITERS)?;
     let wait = LOCK_WAIT.as_millis().to_string();
     let mut flags = vec!["--lock-wait", &wait, "--patience", PATIENCE];

@@ -10,11 +10,14 @@
 //! - Nothing fails but what a model asks for, and nothing crashes: that is what the fault and crash
 //!   layers of the library's own tests are for.
 
+#[path = "../../../../src/sys/clock.rs"]
+mod clock;
 mod files;
 pub(crate) mod mapping;
 #[path = "../../../../src/sys/seam.rs"]
 mod seam;
 
+pub(crate) use clock::CoarseClock;
 pub(crate) use files::{fail_next_index_sync, format};
 pub(crate) use seam::{Access, FileId, FileSystem, Meta, RawFile};
 
