@@ -196,3 +196,35 @@ impl Inner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::builder::DiskStoreBuilder;
+    use crate::sys::real::RealFs;
+    use crate::sys::spy::{Notes, SpyFs};
+    use std::sync::Arc;
+
+    /// Else a power cut might bring the old table back, when others have its blocks.
+    #[test]
+    fn a_table_that_is_replaced_is_open_until_the_name_of_the_new_one_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let notes = Notes::default();
+        let fs = SpyFs(RealFs::UNCHECKED, Arc::clone(&notes));
+        let store = DiskStoreBuilder::default()
+            .open_with(root.clone(), Arc::new(fs))
+            .unwrap();
+        let mut locked = store.inner.locked().unwrap();
+        let old = Arc::downgrade(&locked.index);
+        notes.lock().unwrap().clear();
+        store.inner.copy_index(&mut locked, 1024, 0).unwrap();
+        assert_eq!(locked.index.buckets(), 1024);
+        assert!(old.upgrade().is_none(), "nobody else has it");
+        let notes = notes.lock().unwrap();
+        let renamed = notes.iter().position(|note| note.starts_with("rename"));
+        let synced = format!("sync {}", root.join("v1").display());
+        let synced = notes.iter().rposition(|note| *note == synced);
+        assert!(renamed.is_some() && renamed < synced, "{notes:?}");
+        assert!(locked.index.is_named_durably());
+    }
+}
