@@ -44,6 +44,8 @@ use std::time::Duration;
 const SAMPLED_SHARDS: usize = 8;
 /// After so many looks at shards whose oldest entry was used meanwhile it takes what it finds.
 const MOST_LOOKS: usize = 2 * SAMPLED_SHARDS;
+/// A put evicts no more than this under one hold of a lock: others wait for it.
+const MOST_AT_ONCE: u64 = 16;
 /// A shard reads the system's clock for one of so many hits.
 const HITS_PER_CLOCK_READING: u64 = 32;
 
@@ -271,8 +273,8 @@ impl MemoryStore {
         outcome
     }
 
-    /// Evicts from the shard that an entry comes into, whose lock is held, until what is owed is
-    /// paid or another shard seems to have something that is clearly older.
+    /// Evicts a few entries from the shard that one comes into, whose lock is held, until what is owed
+    /// is paid or another shard seems to have something that is clearly older.
     #[inline]
     fn make_room_beside(
         &self,
@@ -282,7 +284,7 @@ impl MemoryStore {
         room: &mut Room,
     ) {
         let mut is_changed = false;
-        while !room.is_paid(&self.budget) {
+        while !room.is_paid(&self.budget) && room.evicted < MOST_AT_ONCE {
             let Some(oldest) = shard.oldest_but(newest) else {
                 break;
             };
