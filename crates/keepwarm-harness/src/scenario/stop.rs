@@ -36,10 +36,10 @@ const WATCHED: [Fault; 9] = [
 /// The first one is the one that is stopped.
 const WRITERS: u32 = 3;
 /// How long a write waits for the lock, and what a call may take: a put asks for the lock more than
-/// once.
-const LOCK_WAIT: Duration = Duration::from_millis(200);
-const PATIENCE: &str = "8000";
-const STOPPED: Duration = Duration::from_millis(1_500);
+/// once. Long enough for writers that all run, on a machine that is busy otherwise.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+const PATIENCE: &str = "20000";
+const STOPPED: Duration = Duration::from_millis(4_000);
 /// Afterwards failed writes are still told, by the next flush, which waits for each that is queued.
 const GRACE: Duration = Duration::from_millis(1_500);
 
