@@ -1,5 +1,10 @@
 //! A list that most often has one element, or none.
 
+#![expect(
+    clippy::inline_always,
+    reason = "an entry would go through memory once for each layer"
+)]
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -43,7 +48,7 @@ impl<T> Few<T> {
     /// list.push("a");
     /// assert_eq!(list.len(), 1);
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, element: T) {
         match &mut self.0 {
             Kept::One(first @ None) => *first = Some(element),

@@ -248,6 +248,7 @@ impl PutOutcome {
     }
 
     /// Adds the report of an eviction and tells `tracing`: whoever evicts does both, once.
+    #[inline]
     pub(crate) fn report(&mut self, eviction: Eviction) {
         crate::events::evicted(&eviction);
         self.evictions.push(eviction);

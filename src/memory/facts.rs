@@ -23,6 +23,7 @@ pub(super) struct Facts {
 
 impl Facts {
     /// The word for the entry under `key`, to be [forgotten](Self::forget) when that goes.
+    #[inline]
     pub(super) fn word(&mut self, key: &Fingerprint, namespace: NamespaceId, cost: u64) -> u64 {
         match self.number(namespace) {
             Some(number) if cost >> COST_BITS == 0 => number << COST_BITS | cost,
@@ -47,6 +48,7 @@ impl Facts {
         }
     }
 
+    #[inline]
     pub(super) fn forget(&mut self, key: &Fingerprint, word: u64) {
         if word == ODD {
             self.odd.remove(key);

@@ -12,6 +12,11 @@
 //! - the places that the table says are taken hold an entry, no others do;
 //! - stamps of uses are given in the order of uses, each once.
 
+#![expect(
+    clippy::inline_always,
+    reason = "an entry would go through memory once for each layer"
+)]
+
 use super::Stamp;
 use super::facts::Facts;
 use super::key::Key;
@@ -68,10 +73,6 @@ impl Lru {
 
     /// The entry under `key`, used now.
     #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "what a hit gives would go through memory once for each layer"
-    )]
     pub(super) fn get(&mut self, key: &Key<'_>, stamp: Stamp) -> Option<Entry> {
         let place = self.find(key)?;
         let stamp = self.next(stamp);
@@ -128,7 +129,7 @@ impl Lru {
     }
 
     /// Binds `key`, which is not bound, to `entry`, used now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
         let stamp = self.next(stamp);
         self.add(key, entry, stamp);
@@ -143,7 +144,7 @@ impl Lru {
 
     /// When the entry was last used, and where it is, that was used longest ago, but for the one
     /// under `spared`; to be [removed](Self::evict).
-    #[inline]
+    #[inline(always)]
     pub(super) fn oldest_but(&mut self, spared: &Key<'_>) -> Option<(Stamp, Place)> {
         if !self.order.is_kept() {
             self.make_order();
@@ -152,7 +153,13 @@ impl Lru {
         if self.is_other(oldest.1, spared) {
             return Some(oldest);
         }
-        // Which is seldom: it was put just now, so all others were used since, or there are none.
+        self.next_but(oldest, spared)
+    }
+
+    /// What comes after the oldest. Which is asked for seldom: the one under `spared` was put just now,
+    /// so all others were used since, or there are none.
+    #[cold]
+    fn next_but(&mut self, oldest: (Stamp, Place), spared: &Key<'_>) -> Option<(Stamp, Place)> {
         let mut next = Some(oldest);
         while let Some(record) = next.filter(|(_, place)| !self.is_other(*place, spared)) {
             self.order.take(record);
@@ -169,7 +176,7 @@ impl Lru {
 
     /// Moves what [`oldest_but`](Self::oldest_but) found to `displaced`; tells how large it is, and
     /// when it was last used.
-    #[inline]
+    #[inline(always)]
     pub(super) fn evict(
         &mut self,
         oldest: (Stamp, Place),
@@ -202,7 +209,7 @@ impl Lru {
     }
 
     /// Takes out what is at a place.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, place: Place) -> Option<Kept> {
         let kept = self.places[place as usize].take()?;
         self.table.remove(Key::new(&kept.key).fold(), place);
@@ -235,7 +242,7 @@ impl Lru {
     }
 
     /// What left its place, as it was put.
-    #[inline]
+    #[inline(always)]
     fn entry_of(&mut self, kept: Kept) -> (Fingerprint, Entry) {
         let (namespace, cost) = self.facts.read(&kept.key, kept.facts);
         self.facts.forget(&kept.key, kept.facts);
@@ -243,7 +250,7 @@ impl Lru {
         (kept.key, entry)
     }
 
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
         if self.table.is_full() {
             // By a quarter, for what is not taken costs memory too.
@@ -254,7 +261,7 @@ impl Lru {
         self.order.came(stamp, place, self.table.len());
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill(&mut self, place: Place, key: &Key<'_>, entry: Entry, stamp: Stamp) {
         let key = key.fingerprint();
         let cost = u64::try_from(entry.build_cost.as_nanos()).unwrap_or(u64::MAX);
@@ -280,7 +287,7 @@ impl Lru {
         self.order.forget();
     }
 
-    #[inline]
+    #[inline(always)]
     fn oldest(&mut self) -> Option<(Stamp, Place)> {
         let places = &self.places;
         let last_use = |place: Place| Some(places[place as usize].as_ref()?.last_use);

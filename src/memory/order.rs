@@ -10,6 +10,11 @@
 //! So the least record that is true is the entry used longest ago. (Records of what was removed are
 //! thrown away when their turn comes, or if there are too many.)
 
+#![expect(
+    clippy::inline_always,
+    reason = "an entry would go through memory once for each layer"
+)]
+
 use super::Stamp;
 use super::table::Place;
 use std::cmp::Reverse;
@@ -59,7 +64,7 @@ impl Order {
 
     /// The oldest record that is true, where `last_use` tells of a place what is true, if it is
     /// taken.
-    #[inline]
+    #[inline(always)]
     pub(super) fn oldest(&mut self, last_use: impl Fn(Place) -> Option<Stamp>) -> Option<Record> {
         loop {
             let came = self.came.front().copied();

@@ -1,5 +1,10 @@
 //! One shard: the policy with its counters, as it is found under the shard's lock.
 
+#![expect(
+    clippy::inline_always,
+    reason = "an entry would go through memory once for each layer"
+)]
+
 use super::Stamp;
 use super::budget::{Budget, Owed, signed};
 use super::key::Key;
@@ -49,10 +54,6 @@ impl Shard {
 
     /// Looks `key` up at the time that `stamp` makes of the number of hits so far.
     #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "what a hit gives would go through memory once for each layer"
-    )]
     pub(super) fn get(&mut self, key: &Key<'_>, stamp: impl FnOnce(u64) -> Stamp) -> Option<Entry> {
         let found = self.lru.get(key, stamp(self.counters.hits));
         match found {
@@ -129,7 +130,7 @@ impl Shard {
     }
 
     /// Counts a put; where its key is bound, if it is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin_put(&mut self, key: &Key<'_>) -> Option<Place> {
         bump(&mut self.counters.puts, 1);
         self.lru.find(key)
@@ -159,7 +160,7 @@ impl Shard {
     }
 
     /// See [`Lru::insert`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, key: &Key<'_>, entry: Entry, stamp: Stamp) {
         self.lru.insert(key, entry, stamp);
     }
@@ -184,13 +185,13 @@ impl Shard {
     }
 
     /// See [`Lru::oldest_but`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn oldest_but(&mut self, spared: &Key<'_>) -> Option<(Stamp, Place)> {
         self.lru.oldest_but(spared)
     }
 
     /// See [`Lru::evict`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn evict(
         &mut self,
         oldest: (Stamp, Place),
