@@ -68,6 +68,7 @@ mod fold;
 mod hex;
 mod memory;
 mod namespace;
+mod panics;
 mod stats;
 mod store;
 mod sync;

@@ -4,6 +4,7 @@
 
 use super::counters::Count;
 use crate::TierEvent;
+use crate::panics::discard;
 use crate::stats::Eviction;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -117,8 +118,7 @@ impl Reports {
         }
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| listener(eviction))) {
             self.listener_panics.add(1);
-            // Its own drop might panic too.
-            std::mem::forget(payload);
+            discard(payload);
         }
         let _ = TELLING.try_with(|telling| telling.borrow_mut().pop());
     }

@@ -2,6 +2,7 @@
 
 use crate::events;
 use crate::fingerprint::Fingerprint;
+use crate::panics::discard;
 use crate::stats::Eviction;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -55,10 +56,9 @@ impl Reporter {
             TierEvent::WriteFailed { key, error } => events::write_failed(key, error),
         }
         if let Some(listener) = &self.0 {
-            // A listener that panics loses this event; the store is in no way concerned. Nor is it
-            // by the payload, whose own drop might panic too.
+            // A listener that panics loses this event; the store is in no way concerned.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| listener(event))) {
-                std::mem::forget(payload);
+                discard(payload);
             }
         }
     }

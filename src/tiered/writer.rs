@@ -9,6 +9,7 @@ use super::queue::{Queue, Task};
 use super::touches::Touches;
 use super::unwritten::Job;
 use crate::error::{Error, ErrorKind, Result};
+use crate::panics::discard;
 use crate::store::{Entry, PutOutcome, Store};
 use crate::sync::{
     Arc, Builder, Mutex, OnceLock, Receiver, ThreadId, TryLockError, channel, current, sleep,
@@ -39,8 +40,7 @@ pub(super) struct Shared<L> {
 fn call<R>(action: &str, call: impl FnOnce() -> Result<R>) -> Result<R> {
     // The lower tier answers for its own state after a panic of its own.
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        // Its own drop might panic too.
-        std::mem::forget(payload);
+        discard(payload);
         let action = format!("{action} the lower tier, which panicked");
         Err(Error::new(ErrorKind::WriteFailed, action))
     })

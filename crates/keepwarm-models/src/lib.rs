@@ -96,6 +96,8 @@ mod memory;
 pub mod memory_models;
 #[path = "../../../src/namespace.rs"]
 mod namespace;
+#[path = "../../../src/panics.rs"]
+mod panics;
 #[path = "../../../src/stats.rs"]
 mod stats;
 #[path = "../../../src/store.rs"]
