@@ -3,19 +3,26 @@
 //!
 //! For tests and fuzzers. What breaks a promise is an `Err` that says which and where.
 
+mod after;
+mod drive;
+mod model;
+
+#[cfg(fuzzing)]
+pub(crate) use drive::fuzz;
+pub(crate) use drive::{cut_everywhere, history, under_fault};
+
 use super::DiskStore;
 use super::builder::DiskStoreBuilder;
-use super::header::{Field, REBUILDING};
 use super::layout::PackNumber;
 use super::pack;
-use super::slot::SlotKind;
 use crate::fingerprint::Fingerprint;
 use crate::store::Store;
-use crate::sync::Ordering;
 use crate::sys::FileSystem;
 use crate::sys::crash::{CrashFs, Cut, Replay, Rng};
 use crate::sys::fault::{Fault, FaultFs, Plan};
 use crate::sys::real::RealFs;
+use after::{After, read, totals};
+use model::{Event, Flushed, Model};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,75 +106,6 @@ fn number_of(bytes: &[u8]) -> Option<u64> {
     (number < 1 << 20 && content(number) == bytes).then_some(number)
 }
 
-/// What happened to a key, in the order of the history.
-#[derive(Clone, Copy, Debug)]
-struct Event {
-    handle: usize,
-    /// The content it was bound to; `None`: it was unbound, or perhaps lost.
-    value: Option<u64>,
-    /// Whether the operation said that it was done. What failed may have been done.
-    sure: bool,
-    /// The first step of the operation.
-    begin: usize,
-}
-
-/// A flush that said yes.
-#[derive(Clone, Copy, Debug)]
-struct Flushed {
-    handle: usize,
-    /// How many events every key had when it began.
-    events: [usize; KEYS],
-    /// The step at which it had returned.
-    end: usize,
-}
-
-/// What may be found, and what must be.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Model {
-    events: [Vec<Event>; KEYS],
-    flushes: Vec<Flushed>,
-}
-
-impl Model {
-    fn add(&mut self, key: usize, event: Event) {
-        self.events[key].push(event);
-    }
-
-    /// What may be found now, while everything runs.
-    fn now(&self, key: usize) -> Vec<Option<u64>> {
-        self.allowed(
-            key,
-            usize::MAX,
-            self.events[key].iter().rposition(|e| e.sure),
-        )
-    }
-
-    /// What may be found after a power cut at `step`.
-    fn after_cut(&self, key: usize, step: usize) -> Vec<Option<u64>> {
-        let events = &self.events[key];
-        let flushed = self.flushes.iter().filter(|flush| flush.end <= step);
-        let durable = flushed.filter_map(|flush| {
-            let before = &events[..flush.events[key]];
-            before
-                .iter()
-                .rposition(|e| e.sure && e.handle == flush.handle)
-        });
-        self.allowed(key, step, durable.max())
-    }
-
-    /// The value of `base`, which is not undone, and of everything that began after it.
-    fn allowed(&self, key: usize, step: usize, base: Option<usize>) -> Vec<Option<u64>> {
-        let events = &self.events[key];
-        let first = base.and_then(|base| events[base].value);
-        let later = &events[base.map_or(0, |base| base + 1)..];
-        let later = later.iter().filter(|e| e.begin < step).map(|e| e.value);
-        let mut allowed: Vec<_> = std::iter::once(first).chain(later).collect();
-        allowed.sort_unstable();
-        allowed.dedup();
-        allowed
-    }
-}
-
 /// How a trial is set up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
@@ -222,7 +160,7 @@ pub(crate) struct Trial {
     stores: Vec<DiskStore>,
     /// Which handle of the history each store is: a flush says nothing of what an earlier one did.
     ids: Vec<usize>,
-    pub(crate) model: Model,
+    model: Model,
     /// After failures totals and evictions are not followed.
     pub(crate) faulty: bool,
     plan_lied: bool,
@@ -548,323 +486,4 @@ impl Trial {
         };
         after.check(&self.model, step, rng).map_err(context)
     }
-}
-
-/// The number of what was found under a key.
-fn read(n: usize, bytes: Option<&[u8]>) -> Verdict<Option<u64>> {
-    let Some(bytes) = bytes else {
-        return Ok(None);
-    };
-    match number_of(bytes) {
-        Some(number) => Ok(Some(number)),
-        None => Err(format!("key {n} has {} bytes that nobody put", bytes.len())),
-    }
-}
-
-fn get(store: &DiskStore, n: usize) -> Verdict<Option<u64>> {
-    let found = store
-        .get(&key(n))
-        .map_err(|e| format!("get of {n}: {e:?}"))?;
-    read(n, found.as_ref().map(|entry| entry.artifact.as_slice()))
-}
-
-/// The totals after a pass are what is there. A thread of the store may be at work at the moment of
-/// a count, so only what stays wrong is.
-fn totals(store: &DiskStore) -> Verdict {
-    let mut verdict = Ok(());
-    for _ in 0..3 {
-        verdict = totals_now(store);
-        if verdict.is_ok() {
-            break;
-        }
-        crate::sync::sleep(Duration::from_millis(50));
-    }
-    verdict
-}
-
-fn totals_now(store: &DiskStore) -> Verdict {
-    store
-        .inner
-        .recount()
-        .map_err(|e| format!("recounting: {e:?}"))?;
-    // Nobody binds, evicts or moves anything meanwhile.
-    let locked = store
-        .inner
-        .locked()
-        .map_err(|e| format!("locking: {e:?}"))?;
-    let index = &locked.index;
-    if index.has_flag(REBUILDING) {
-        return Ok(());
-    }
-    let is_bound = |n: &usize| store.contains(&key(*n)).unwrap_or(false);
-    let bound = (0..KEYS).filter(is_bound).count() as u64;
-    let extra = u64::from(store.contains(&key(KEYS)).unwrap_or(false));
-    // A slot that a power cut tore leads to nothing, and counts until it is evicted.
-    let (mut slots, mut torn) = (Vec::new(), 0);
-    let read = index.for_each(|_, slot| slots.push(slot));
-    read.map_err(|e| format!("reading the index: {e}"))?;
-    for slot in slots.iter().filter(|slot| slot.kind == SlotKind::Key) {
-        let found = store
-            .inner
-            .envelope(slot.place)
-            .map_err(|e| format!("reading a pack: {e}"))?;
-        let leads =
-            found.is_some_and(|(_, e, live)| live && index.hash(e.key.as_bytes()) == slot.hash);
-        torn += u64::from(!leads);
-    }
-    let said = index.field(Field::Entries);
-    if said < bound + extra || said > bound + extra + torn {
-        return Err(format!(
-            "{said} entries are counted, {bound} are there, {torn} torn"
-        ));
-    }
-    Ok(())
-}
-
-/// A directory after a power cut.
-struct After {
-    setup: Setup,
-    root: PathBuf,
-    fs: CrashFs,
-    dir: tempfile::TempDir,
-}
-
-impl After {
-    fn check(self, model: &Model, step: usize, rng: &mut Rng) -> Verdict {
-        let Self {
-            setup,
-            root,
-            fs,
-            dir,
-        } = self;
-        let plan = Arc::new(Plan::default());
-        let trial = Trial::over(dir, (setup, fs.clone(), plan))?;
-        let store = &trial.stores[0];
-        // No machine is back within the second that numbers run ahead of the clock after a rebuild.
-        let later = crate::store::now() + 2_000_000_000;
-        store.inner.generation.store(later, Ordering::Relaxed);
-        let before: Vec<_> = (0..KEYS).map(|n| model.after_cut(n, step)).collect();
-        let mut seen = [None; KEYS];
-        for n in 0..KEYS {
-            let found = get(store, n)?;
-            let allowed = &before[n];
-            if !allowed.contains(&found) {
-                return Err(format!("key {n} has {found:?} and not {allowed:?}"));
-            }
-            seen[n] = found;
-        }
-        for (n, seen) in seen.iter().enumerate() {
-            let found = get(store, n)?;
-            if found != *seen {
-                return Err(format!("key {n} had {seen:?} and then {found:?}"));
-            }
-        }
-        // Usable: an old key is rebound, one is removed, a new one is put, and all of it lasts.
-        let evicted = |n: usize| store.contains(&key(n)).is_ok_and(|there| !there);
-        let (rebound, removed) = (rng.below(KEYS), rng.below(KEYS));
-        let fail = |what: &str, e| format!("{what}: {e:?}");
-        let _ = store
-            .put(&key(rebound), content(900).into())
-            .map_err(|e| fail("put", e))?;
-        seen[rebound] = Some(900);
-        store.remove(&key(removed)).map_err(|e| fail("remove", e))?;
-        seen[removed] = None;
-        let _ = store
-            .put(&key(KEYS), content(901).into())
-            .map_err(|e| fail("put", e))?;
-        store.flush().map_err(|e| fail("flush", e))?;
-        (0..KEYS)
-            .filter(|n| evicted(*n))
-            .for_each(|n| seen[n] = None);
-        totals(store)?;
-        drop(trial.stores);
-        Self::check_again(&setup, (&fs, &root), (&seen, &before), rng)
-    }
-
-    /// What was flushed after the cut outlives another one, and the loss of the index.
-    fn check_again(
-        setup: &Setup,
-        (fs, _root): (&CrashFs, &Path),
-        (seen, before): (&[Option<u64>; KEYS], &[Vec<Option<u64>>]),
-        rng: &mut Rng,
-    ) -> Verdict {
-        if !rng.chance(4) {
-            return Ok(());
-        }
-        let mut replay = fs.replay();
-        fs.advance(&mut replay, usize::MAX);
-        let dir = fast_dir();
-        let root = canonical(&dir);
-        let how = Cut::ALL[rng.below(Cut::ALL.len())];
-        let fs =
-            CrashFs::after_cut(&replay, (how, false), rng, &root).map_err(|e| e.to_string())?;
-        let lose = rng.chance(2);
-        let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
-        if lose {
-            shared
-                .remove_file(&super::layout::Layout::new(root.clone()).index())
-                .ok();
-        }
-        let trial = Trial::over(dir, (*setup, fs, Arc::new(Plan::default())))?;
-        let rebuilt = lose || trial.fs.story().contains("rebuild.lock");
-        for n in 0..KEYS {
-            let found = get(&trial.stores[0], n)?;
-            // A record without a slot may come to light: see the known limits.
-            let is_limit = rebuilt && seen[n] != Some(900) && before[n].contains(&found);
-            if found != seen[n] && !is_limit {
-                return Err(format!(
-                    "key {n} was flushed with {:?} and has {found:?} after a second cut, {how:?}, lost index: {lose}",
-                    seen[n]
-                ));
-            }
-        }
-        if trial.stores[0].inner.index().has_flag(REBUILDING) {
-            return Err("still rebuilding".into());
-        }
-        Ok(())
-    }
-}
-
-/// One history, with the cuts of one in `stride` of its steps.
-pub(crate) fn history(
-    seed: u64,
-    (ops, stride): (usize, usize),
-    prepare: impl FnOnce(&Trial),
-) -> Verdict<usize> {
-    let mut rng = Rng(seed);
-    let setup = Setup::any(&mut rng);
-    let context = |e: String| format!("history {seed}, {setup:?}: {e}");
-    let mut trial = Trial::begin(setup).map_err(context)?;
-    prepare(&trial);
-    for i in 0..ops {
-        let op = Op::any(&mut rng);
-        trial
-            .run(op, rng.below(2))
-            .map_err(|e| context(format!("operation {i}, {op:?}: {e}")))?;
-    }
-    trial.check().map_err(context)?;
-    cut_everywhere(&trial, stride, &mut rng).map_err(context)
-}
-
-/// Cuts the power at one in `stride` of the steps; tells how many cuts that were.
-pub(crate) fn cut_everywhere(trial: &Trial, stride: usize, rng: &mut Rng) -> Verdict<usize> {
-    let mut replay = trial.fs.replay();
-    let mut cuts = 0;
-    let mut step = rng.below(stride);
-    while step <= trial.fs.steps() {
-        trial.fs.advance(&mut replay, step);
-        let how = Cut::ALL[rng.below(Cut::ALL.len() + 3).min(Cut::ALL.len() - 1)];
-        trial.cut(&replay, (step, how, rng.chance(8)), rng)?;
-        cuts += 1;
-        step += stride;
-    }
-    Ok(cuts)
-}
-
-/// A directory with some of everything in it, flushed and not.
-pub(crate) fn furnished() -> Verdict<Trial> {
-    let setup = Setup {
-        bytes: 1 << 20,
-        entries: 1000,
-        handles: 1,
-    };
-    let mut trial = Trial::begin(setup)?;
-    // Inline, shared, objects; numbers that end in 0 are large.
-    let flushed = [
-        Op::Put(0, 2),
-        Op::Put(1, 2),
-        Op::Put(2, 130),
-        Op::Put(3, 140),
-        Op::Put(4, 5),
-        Op::Put(5, 6),
-    ];
-    let later = [
-        Op::Flush,
-        Op::Put(4, 7),
-        Op::Remove(5),
-        Op::Put(6, 130),
-        Op::Put(7, 8),
-        Op::Put(8, 150),
-    ];
-    for op in flushed.into_iter().chain(later) {
-        trial.run(op, 0)?;
-    }
-    Ok(trial)
-}
-
-/// Does `ops` while calls fail as `fault` says, and a flush; then all must be well. Tells whether a
-/// call failed.
-pub(crate) fn under_fault(ops: &[Op], fault: Fault, rng: &mut Rng) -> Verdict<bool> {
-    let context = |e: String| format!("{ops:?} under {fault:?}: {e}");
-    let mut trial = furnished()?;
-    trial.fail(fault);
-    for op in ops {
-        trial.run(*op, 0).map_err(context)?;
-    }
-    for n in 0..KEYS {
-        trial.run(Op::Get(n), 0).map_err(context)?;
-    }
-    trial.run(Op::Flush, 0).map_err(context)?;
-    let before = trial.fs.steps();
-    let failed = trial.recover().map_err(context)?;
-    let mut replay = trial.fs.replay();
-    for step in [before, trial.fs.steps()] {
-        trial.fs.advance(&mut replay, step);
-        for how in [Cut::Nothing, Cut::Random] {
-            trial
-                .cut(&replay, (step, how, false), rng)
-                .map_err(context)?;
-        }
-    }
-    Ok(failed > 0)
-}
-
-/// A sequence of operations out of a fuzzer's bytes, with failing calls in between and power cuts
-/// at the end.
-#[cfg(fuzzing)]
-pub(crate) fn fuzz(input: &[u8]) -> Verdict {
-    use crate::disk::fuzzing::Bytes;
-    use crate::sys::fault::{ANY, When};
-    let mut bytes = Bytes::new(input);
-    let mut rng = Rng(bytes.word());
-    let setup = Setup::any(&mut rng);
-    let mut trial = Trial::begin(setup)?;
-    for _ in 0..64 {
-        if bytes.is_empty() {
-            break;
-        }
-        let (kind, key, number) = (bytes.byte(), usize::from(bytes.byte()) % KEYS, bytes.byte());
-        let number = 1 + u64::from(number % 60);
-        let handle = usize::from(kind >> 7);
-        let op = match kind % 16 {
-            0..=4 => Op::Put(key, number),
-            5 | 6 => Op::Remove(key),
-            7 => Op::Get(key),
-            8 => Op::Touch(key),
-            9 | 10 => Op::Flush,
-            11 => Op::Clear,
-            12 => Op::Grow,
-            13 => Op::Empty(key),
-            14 if number % 2 == 0 => Op::Sample,
-            14 => Op::LoseIndex,
-            _ => Op::Reopen,
-        };
-        if kind & 96 == 96 && setup.entries > KEYS as u64 {
-            let when = [When::Once, When::From, When::Every][usize::from(bytes.byte() % 3)];
-            let fault = Fault {
-                when: when(1 + u64::from(bytes.byte())),
-                errno: [5, 28, 24, 13, 30, 4, 12, 11][usize::from(bytes.byte() % 8)],
-                calls: ANY,
-                short: kind & 16 != 0,
-            };
-            trial.fail(fault);
-            trial.run(op, handle)?;
-            trial.recover()?;
-        } else {
-            trial.run(op, handle)?;
-        }
-    }
-    trial.check()?;
-    let stride = 1 + trial.fs.steps() / 8;
-    cut_everywhere(&trial, stride, &mut rng).map(drop)
 }
