@@ -134,9 +134,10 @@ impl Inner {
     fn undo_copies(&self, moved: &[Moved]) {
         let undo = || -> Result<()> {
             let io = |e| self.error("unbind copies of moved entries", e);
-            for batch in moved.chunks(BATCH) {
+            // Backwards: what stands for a copy goes before that copy, its original, does.
+            for batch in moved.rchunks(BATCH) {
                 let locked = self.locked()?;
-                for Moved { key, place, .. } in batch.iter().filter(|copy| !copy.is_old) {
+                for Moved { key, place, .. } in batch.iter().rev().filter(|copy| !copy.is_old) {
                     let Some((key, original)) = key else {
                         continue;
                     };
@@ -298,7 +299,8 @@ mod tests {
     use super::*;
     use crate::DiskStore;
     use crate::fingerprint::Fingerprint;
-    use crate::store::StoreExt;
+    use crate::store::{Store, StoreExt};
+    use crate::sys::fault::{Call, Fault, FaultFs, Plan, When};
 
     const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
 
@@ -441,6 +443,40 @@ mod tests {
             inner.undo_copies(&[copy]);
             assert!(store.get_artifact(&KEY).unwrap().is_some());
         }
+    }
+
+    /// Content whose own key is gone moves under a copy of a key that shares it, itself a copy.
+    #[test]
+    fn of_copies_that_could_not_be_synced_none_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let plan = Arc::new(Plan::default());
+        let store = DiskStore::builder().open_with(root, Arc::new(FaultFs::real(&plan)));
+        let store = store.unwrap();
+        let sharing = Fingerprint::from_bytes([8; 32]);
+        store.put_bytes(&KEY, [1; 100]).unwrap();
+        store.put_bytes(&sharing, [1; 100]).unwrap();
+        store.put_bytes(&KEY, [2; 100]).unwrap();
+        store.flush().unwrap();
+        let inner = &store.inner;
+        let live = |key: &Fingerprint| inner.bindings(&inner.index(), key).unwrap().live;
+        let before = [KEY, sharing].map(|key| live(&key)[0].slot.place);
+        plan.start(Fault {
+            when: When::From(1),
+            errno: 5,
+            calls: Call::Sync as u32,
+            short: false,
+        });
+        assert!(inner.move_all(&live(&KEY)[0].pack).is_err());
+        assert!(plan.stop() > 0);
+        for (key, place) in [KEY, sharing].into_iter().zip(before) {
+            let places: Vec<_> = live(&key).iter().map(|b| b.slot.place).collect();
+            assert_eq!(places, [place]);
+        }
+        assert_eq!(
+            store.get_artifact(&sharing).unwrap().unwrap().as_slice(),
+            [1; 100]
+        );
     }
 
     #[test]
