@@ -19,8 +19,9 @@ use std::io;
 
 const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread panicked under it";
 
-/// Originals retired, or copies undone, under one hold of the lock.
-const BATCH: usize = 64;
+/// Originals retired, or copies undone, under one hold of the lock, with a sync.
+const BATCH: usize = 256;
+
 impl Inner {
     /// Moves what is live out of a pack and unlinks it; tells whether it is gone. A pack that
     /// another process holds is left alone.
@@ -171,10 +172,15 @@ impl Inner {
 
     /// Unbinds the originals of what was moved, and points contents to the copies. An original
     /// whose copy is no longer there stays: meanwhile it was removed, replaced or evicted.
+    ///
+    /// That originals are dead is durable before anybody else can end a copy: whoever removes that,
+    /// durably, does not know of an original that a power cut would bring back. Where it cannot be made
+    /// durable the pack stays pending, and the next flush tells.
     fn retire_originals(&self, moved: &[Moved]) -> Result<()> {
         let io = |e| self.error("retire moved entries", e);
         let locked = self.locked()?;
         let index = &locked.index;
+        let mut retired = Vec::new();
         for moved in moved {
             // What has the bytes may have moved on; packs are unlinked under the lock.
             let to = moved.to.as_ref();
@@ -186,15 +192,26 @@ impl Inner {
                 Self::move_content(index, moved).map_err(io)?;
                 continue;
             };
-            let live = self.bindings(index, key).map_err(io)?.live;
-            let Some(copy) = live.iter().find(|b| b.slot.place == moved.place) else {
+            let mut live = self.bindings(index, key).map_err(io)?.live;
+            let Some(copy) = live.iter().position(|b| b.slot.place == moved.place) else {
                 continue;
             };
             Self::move_content(index, moved).map_err(io)?;
-            let original = live.iter().find(|b| b.slot.place == *original);
-            if let Some(original) = original {
-                self.retire(index, original, copy).map_err(io)?;
+            let copy = live.swap_remove(copy);
+            if let Some(original) = live.into_iter().find(|b| b.slot.place == *original) {
+                self.retire(index, &original, &copy).map_err(io)?;
+                retired.push(original);
             }
+        }
+        let packs = retired.iter().map(|b| (b.pack.number, &b.pack));
+        for pack in packs.collect::<FxHashMap<_, _>>().into_values() {
+            if pack.sync_mark().is_err() {
+                Counters::add(&self.counters.maintenance_errors, 1);
+            }
+        }
+        for original in &retired {
+            let cleared = index.vacate(original.at, &original.slot, false);
+            cleared.map_err(io)?;
         }
         Ok(())
     }
@@ -211,7 +228,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Ends a binding that has a copy. The caller holds the lock.
+    /// Ends a binding that has a copy, but for its slot. The caller holds the lock.
     fn retire(&self, index: &Index, original: &Binding, copy: &Binding) -> io::Result<()> {
         // Uses may have been written to the original's slot alone.
         let slot = Slot {
@@ -224,7 +241,7 @@ impl Inner {
         }
         original.pack.mark_dead(original.slot.place.offset())?;
         self.pending.lock().expect(POISON).add_pack(&original.pack);
-        index.vacate(original.at, &original.slot, false)
+        Ok(())
     }
 
     /// Clears a slot that leads to nothing, or to what was not alive in `dead`.

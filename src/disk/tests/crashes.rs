@@ -3,8 +3,8 @@
 //!
 //! `KEEPWARM_CRASH_HISTORIES=50` cuts at every step of that many histories of 200 operations.
 
-use crate::disk::trial::{Setup, Trial, cut_everywhere, history};
-use crate::sys::crash::{Ignored, Rng};
+use crate::disk::trial::{Op, Setup, Trial, cut_everywhere, history};
+use crate::sys::crash::{Cut, Ignored, Rng};
 
 fn histories() -> (u64, (usize, usize)) {
     match std::env::var("KEEPWARM_CRASH_HISTORIES").map(|n| n.parse()) {
@@ -27,6 +27,24 @@ fn a_power_cut_at_any_step_loses_nothing_that_was_flushed() {
     println!("{cuts} power cuts in {count} histories");
     assert!(bad.is_empty(), "{bad:#?}");
     assert!(cuts as u64 > count * 20, "only {cuts} cuts");
+}
+
+/// What is removed after it moved, by who did not move it, does not come back where the index is lost
+/// as well: it is dead, durably, in every pack where it was.
+#[test]
+fn what_moved_and_was_removed_stays_away_without_the_index() {
+    // A history in which packs are emptied and not unlinked, before somebody else removes a key.
+    let mut rng = Rng(21);
+    let mut trial = Trial::begin(Setup::any(&mut rng)).unwrap();
+    let mut replay = trial.fs().replay();
+    for _ in 0..80 {
+        let op = Op::any(&mut rng);
+        trial.run(op, rng.below(2)).unwrap();
+        let now = trial.fs().steps();
+        trial.fs().advance(&mut replay, now);
+        let cut = (now, Cut::Nothing, true);
+        trial.cut(&replay, cut, &mut Rng(1)).unwrap();
+    }
 }
 
 /// How many of some histories are caught when a part of the syncs does nothing.
