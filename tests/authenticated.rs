@@ -440,7 +440,7 @@ fn flipped_life_words_bring_back_what_the_victim_put_and_nothing_else() {
                 let digest = keepwarm::Digest::of(&content(*n, 1, *len));
                 digest_of(&pack[at..]) == digest.as_bytes()
             });
-            let word: &[u8; 8] = if is_new { b"DEADdead" } else { &[0; 8] };
+            let word = if is_new { b"DEADdead" } else { b"LIVElive" };
             pack[at + 120..at + 128].copy_from_slice(word);
         }
         write(&path, &pack);

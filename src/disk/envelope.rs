@@ -36,8 +36,9 @@ pub(super) const LIFE_WORD: u64 = 120;
 /// There from the append until the index knows the record: what a writer leaves that is killed in
 /// between never comes back, not even by a rebuild.
 const PENDING: [u8; 8] = *b"PENDpend";
-/// There once the index knows the record. Anything else is not live.
-pub(super) const LIVE: [u8; 8] = [0; 8];
+/// There once the index knows the record. Anything else is not live, zeros above all: where a writer
+/// was killed that had written all but the life word, the next record leaves a hole.
+pub(super) const LIVE: [u8; 8] = *b"LIVElive";
 /// There once the binding was removed, replaced or evicted.
 pub(super) const DEAD: [u8; 8] = *b"DEADdead";
 
@@ -341,6 +342,16 @@ mod tests {
         );
         assert_eq!(Envelope::decode(&bytes, &key, &id, 128), None);
         assert_eq!(Envelope::decode(&bytes, &key, &[8; 16], 64), None);
+    }
+
+    /// As a hole in the file, behind a record that was cut short, or a lost sector would make it.
+    #[test]
+    fn a_life_word_of_zeros_is_none_that_lives() {
+        let (key, id) = (CheckKey::public(), [9; 16]);
+        let mut bytes = sample().encode(&key, &id, 64);
+        bytes[120..].fill(0);
+        let found = Envelope::decode(&bytes, &key, &id, 64);
+        assert_eq!(found, Some((sample(), false)));
     }
 
     #[test]
