@@ -300,7 +300,8 @@ impl Trial {
             Op::Remove(n) => {
                 let done = store.remove(&key(n));
                 self.tolerate(op, done.as_ref().err())?;
-                self.model.add(n, event(None, done.is_ok()));
+                // Of what was not there, since another handle evicted it, nothing is promised.
+                self.model.add(n, event(None, done.is_ok_and(|removed| removed)));
             }
             Op::Get(n) => self.look(n, handle, op)?,
             Op::Touch(n) => {

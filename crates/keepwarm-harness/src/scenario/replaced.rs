@@ -34,7 +34,7 @@ const WRITERS: u32 = 3;
 /// The generation of what is in another cache that is moved into the place.
 const OTHER: u64 = 7;
 /// After this the change must have been noticed.
-const GRACE: Duration = Duration::from_millis(1_000);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

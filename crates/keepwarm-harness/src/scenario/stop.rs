@@ -39,7 +39,7 @@ const WRITERS: u32 = 3;
 /// once. Long enough for writers that all run, on a machine that is busy otherwise.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 const PATIENCE: &str = "20000";
-const STOPPED: Duration = Duration::from_millis(4_000);
+const STOPPED: Duration = Duration::from_secs(4);
 /// Afterwards failed writes are still told, by the next flush, which waits for each that is queued.
 const GRACE: Duration = Duration::from_millis(1_500);
 
