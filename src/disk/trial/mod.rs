@@ -301,7 +301,8 @@ impl Trial {
                 let done = store.remove(&key(n));
                 self.tolerate(op, done.as_ref().err())?;
                 // Of what was not there, since another handle evicted it, nothing is promised.
-                self.model.add(n, event(None, done.is_ok_and(|removed| removed)));
+                self.model
+                    .add(n, event(None, done.is_ok_and(|removed| removed)));
             }
             Op::Get(n) => self.look(n, handle, op)?,
             Op::Touch(n) => {
