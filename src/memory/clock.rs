@@ -67,3 +67,26 @@ pub(super) fn nearly(oldest: Stamp, now: Stamp) -> Stamp {
 pub(super) fn age(now: Stamp, then: Stamp) -> Duration {
     Duration::from_nanos(now.saturating_sub(then))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nearly_as_old_is_at_most_an_eighth_younger_and_used_if_that_is() {
+        let used = FIRST + 1000;
+        assert_eq!(nearly(used, used + 800), used + 100);
+        assert_eq!(nearly(used, used - 5), used);
+        // Nothing that was used is as old as what never was.
+        assert_eq!(nearly(FIRST - 3, FIRST + 80_000), FIRST - 1);
+        assert_eq!(nearly(Stamp::MAX, used), Stamp::MAX, "there is nothing");
+    }
+
+    #[test]
+    fn stamps_of_one_thread_rise_though_the_system_clock_stands_still() {
+        let clock = Clock::new();
+        let stamps: Vec<Stamp> = (0..1000).map(|_| clock.now()).collect();
+        assert!(stamps.is_sorted_by(|one, next| one < next));
+        assert!(clock.recent() > stamps[999]);
+    }
+}

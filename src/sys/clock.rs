@@ -4,7 +4,7 @@
 /// backwards.
 ///
 /// On Linux it reads what the kernel noted at its last tick, which takes a tenth of the time that
-/// reading the hardware does; that is dearer than all the rest of a put.
+/// reading the hardware does: that would be a third of a put into memory.
 #[derive(Debug)]
 pub(crate) struct CoarseClock {
     start: platform::Moment,

@@ -1,4 +1,4 @@
-//! Every `unsafe` of the crate: read-only views of files. The proofs are in `docs/safety.md`.
+//! Every `unsafe` of the crate but for a clock: read-only views of files. The proofs are in `docs/safety.md`.
 //!
 //! Two kinds, because two different things are true of the files behind them:
 //! - [`ObjectMap`]: a file that is published whole and never changed afterwards: a byte slice.
