@@ -15,6 +15,8 @@ use tempfile::NamedTempFile;
 
 /// A folder without a lock file is left alone for this long: its owner may be making one.
 const GRACE: Duration = Duration::from_secs(3600);
+/// How many folders may be taken for left over while they are made: each costs a sweeper its luck.
+const TRIES: usize = 64;
 const POISON: &str =
     "the lock of keepwarm's temporary folder is poisoned: a thread panicked under it";
 
@@ -100,14 +102,24 @@ impl TempFolder {
 
 fn create(files: &Files) -> io::Result<Folder> {
     files.fs.create_dir(&files.layout.tmp())?;
-    loop {
+    for _ in 0..TRIES {
         let path = files.layout.tmp().join(hex::text(&random_bytes()[..12]));
         files.fs.create_dir(&path)?;
-        let alive = files.fs.open(&Layout::alive(&path), Access::CreateNew)?;
-        // A sweeper may have had the lock first; then the folder is its to remove.
-        if alive.try_lock()? {
+        let name = Layout::alive(&path);
+        let alive = files.fs.open(&name, Access::CreateNew)?;
+        // A sweeper may have had the lock first; then the folder is its to remove, or removed already.
+        if alive.try_lock()? && is_named(files, &*alive, &name)? {
             return Ok(Folder { path, alive });
         }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+fn is_named(files: &Files, file: &dyn RawFile, name: &Path) -> io::Result<bool> {
+    match files.fs.stat(name) {
+        Ok(named) => Ok(file.meta()?.same_file(&named)),
+        Err(e) if is_absent(&e) => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -118,22 +130,27 @@ pub(super) fn sweep(files: &Files) {
     };
     for name in names {
         let path = files.layout.tmp().join(name);
-        if is_left_over(files, &path) {
+        if let Some(lock) = left_over(files, &path) {
             files.fs.remove_tree(&path).ok();
+            // Not before: whoever is just making the folder would take a lock that was let go for a
+            // sign that it is its own, and see it removed with what it writes there.
+            drop(lock);
         }
     }
 }
 
-fn is_left_over(files: &Files, path: &Path) -> bool {
+/// The lock of a folder that nobody uses, if it has one; `None` where somebody may use it.
+fn left_over(files: &Files, path: &Path) -> Option<Option<Arc<dyn RawFile>>> {
     match files.fs.open(&Layout::alive(path), Access::Write) {
-        // The lock is given up again when `alive` is dropped.
-        Ok(alive) => alive.try_lock().unwrap_or(false),
-        Err(e) if is_absent(&e) => files.fs.stat(path).is_ok_and(|meta| {
+        Ok(alive) => alive.try_lock().is_ok_and(|mine| mine).then_some(Some(alive)),
+        Err(e) if is_absent(&e) => {
+            let meta = files.fs.stat(path).ok()?;
             let age = meta
                 .modified
                 .and_then(|at| SystemTime::now().duration_since(at).ok());
-            !meta.is_dir || age.is_some_and(|age| age > GRACE)
-        }),
-        Err(_) => false,
+            let is_old = !meta.is_dir || age.is_some_and(|age| age > GRACE);
+            is_old.then_some(None)
+        }
+        Err(_) => None,
     }
 }

@@ -403,7 +403,8 @@ pub fn a_clear_takes_everything() {
     model.put(One, 1, 1);
     model.put(Two, 2, 1);
     let clearer = thread(&model, |model| {
-        assert!(model.one.clear().is_ok());
+        let cleared = model.one.clear();
+        assert!(cleared.is_ok(), "a clear failed: {:?}", cleared.err());
         model.seen.store(1, SeqCst);
     });
     let writer = thread(&model, |model| {

@@ -121,7 +121,11 @@ impl Node {
             links: state.links,
             is_file: self.kind == Kind::File,
             is_dir: self.kind == Kind::Directory,
-            modified: Some(SystemTime::UNIX_EPOCH),
+            // No folder of a model is older than the model; files may be taken for left over.
+            modified: Some(match self.kind {
+                Kind::Directory => SystemTime::now(),
+                Kind::File => SystemTime::UNIX_EPOCH,
+            }),
             changed: None,
         }
     }
