@@ -1,6 +1,7 @@
 //! Binding and unbinding keys: what happens to the index under the lock.
 
 use super::counters::Counters;
+use super::ended::may_bind;
 use super::envelope::{Envelope, KeyId, Kind, growth, record_len};
 use super::header::{Changes, Field, REBUILDING, sealed};
 use super::hits::Hits;
@@ -40,7 +41,7 @@ pub(super) enum Bound {
     Done {
         rebound: usize,
     },
-    /// Content or pack went away between writing and binding.
+    /// Content or pack went away between writing and binding, or a newer binding came and went.
     Again,
 }
 
@@ -76,13 +77,17 @@ impl Inner {
         } else {
             new.pack.is_named(&self.files)
         };
-        if !is_there.map_err(io)? || !self.is_content_there(index, new).map_err(io)? {
+        // Of what was ended in an index that was lost this one knows nothing.
+        let is_known = new.before.0.seed() == index.seed();
+        let may_bind = is_known && may_bind(index, &new.envelope);
+        if !is_there.map_err(io)? || !may_bind || !self.is_content_there(index, new).map_err(io)? {
             // The record stays pending: it binds nothing.
             self.release_packs(Duration::ZERO);
             return Ok(Bound::Again);
         }
         let found = self.bindings(index, &new.envelope.key).map_err(io)?;
         let unbound = found.live.is_empty();
+        self.note_boot(index, new.envelope.generation).map_err(io)?;
         for (i, (at, slot)) in found.stale.iter().enumerate() {
             index.vacate(*at, slot, unbound && i == 0).map_err(io)?;
         }
@@ -234,17 +239,10 @@ impl Inner {
         locked.index.write(at, slot).map_err(io)
     }
 
-    /// Unbinds a key: every binding that the index knows is marked dead, the oldest first and
-    /// durably, so that a power cut cannot bring one back that a newer one had replaced.
-    ///
-    /// Without `durably` nothing is synced in between: where the newest binding was never durable,
-    /// there is no such order to keep.
-    pub(super) fn unbind(
-        &self,
-        index: &Index,
-        key: &Fingerprint,
-        durably: bool,
-    ) -> io::Result<bool> {
+    /// Unbinds a key: every binding that the index knows is ended, the oldest first. Of copies only the
+    /// last one is marked dead: whoever is killed in between leaves nothing alive that a dead one ends.
+    /// The caller holds the lock.
+    pub(super) fn unbind(&self, index: &Index, key: &Fingerprint) -> io::Result<bool> {
         let mut removed = false;
         loop {
             let found = self.bindings(index, key)?;
@@ -256,26 +254,18 @@ impl Inner {
                 return Ok(removed);
             }
             let last = found.live.len() - 1;
+            let newest = found.live[last].envelope.generation;
+            index.note_newest_end(index.hash(key.as_bytes()), newest)?;
             for (i, binding) in found.live.iter().enumerate() {
-                binding.pack.mark_dead(binding.slot.place.offset())?;
-                if durably && i < last {
-                    self.sync_or_tell(&binding.pack)?;
-                }
+                let next = found.live.get(i + 1).map(|next| next.envelope.generation);
+                let has_copy = next == Some(binding.envelope.generation);
+                end(&binding.pack, binding.slot.place.offset(), has_copy)?;
                 index.vacate(binding.at, &binding.slot, i == last && !removed)?;
                 self.add_garbage(index, binding)?;
                 self.pending.lock().expect(POISON).add_pack(&binding.pack);
             }
             removed = true;
         }
-    }
-
-    /// Syncs a pack outside a flush: of a failed sync the kernel speaks once, so the next flush is
-    /// told.
-    pub(super) fn sync_or_tell(&self, pack: &Pack) -> io::Result<()> {
-        pack.sync_mark().inspect_err(|_| {
-            let mut pending = self.pending.lock().expect(POISON);
-            pending.failed = pending.failed.saturating_add(1);
-        })
     }
 
     /// Notes what the content of a binding may free once no key needs it.
@@ -302,7 +292,7 @@ impl Inner {
                 continue;
             }
             let removed = self
-                .unbind(&locked.index, key, true)
+                .unbind(&locked.index, key)
                 .map_err(|e| self.error("remove a key", e))?;
             drop(locked);
             if self.collect_if_worthwhile().is_err() {
@@ -311,6 +301,15 @@ impl Inner {
             }
             return Ok(removed);
         }
+    }
+}
+
+/// Marks a binding as gone where a copy of it is left, or else as dead.
+pub(super) fn end(pack: &Pack, offset: u64, has_copy: bool) -> io::Result<()> {
+    if has_copy {
+        pack.mark_gone(offset)
+    } else {
+        pack.mark_dead(offset)
     }
 }
 

@@ -19,7 +19,7 @@ use std::io;
 
 const POISON: &str = "the lock of keepwarm's claimed packs is poisoned: a thread panicked under it";
 
-/// Originals retired, or copies undone, under one hold of the lock, with a sync.
+/// Originals retired, or copies undone, under one hold of the lock.
 const BATCH: usize = 256;
 
 impl Inner {
@@ -172,15 +172,10 @@ impl Inner {
 
     /// Unbinds the originals of what was moved, and points contents to the copies. An original
     /// whose copy is no longer there stays: meanwhile it was removed, replaced or evicted.
-    ///
-    /// That originals are dead is durable before anybody else can end a copy: whoever removes that,
-    /// durably, does not know of an original that a power cut would bring back. Where it cannot be made
-    /// durable the pack stays pending, and the next flush tells.
     fn retire_originals(&self, moved: &[Moved]) -> Result<()> {
         let io = |e| self.error("retire moved entries", e);
         let locked = self.locked()?;
         let index = &locked.index;
-        let mut retired = Vec::new();
         for moved in moved {
             // What has the bytes may have moved on; packs are unlinked under the lock.
             let to = moved.to.as_ref();
@@ -200,18 +195,7 @@ impl Inner {
             let copy = live.swap_remove(copy);
             if let Some(original) = live.into_iter().find(|b| b.slot.place == *original) {
                 self.retire(index, &original, &copy).map_err(io)?;
-                retired.push(original);
             }
-        }
-        let packs = retired.iter().map(|b| (b.pack.number, &b.pack));
-        for pack in packs.collect::<FxHashMap<_, _>>().into_values() {
-            if pack.sync_mark().is_err() {
-                Counters::add(&self.counters.maintenance_errors, 1);
-            }
-        }
-        for original in &retired {
-            let cleared = index.vacate(original.at, &original.slot, false);
-            cleared.map_err(io)?;
         }
         Ok(())
     }
@@ -228,7 +212,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Ends a binding that has a copy, but for its slot. The caller holds the lock.
+    /// Ends a binding that has a copy. The caller holds the lock.
     fn retire(&self, index: &Index, original: &Binding, copy: &Binding) -> io::Result<()> {
         // Uses may have been written to the original's slot alone.
         let slot = Slot {
@@ -239,9 +223,9 @@ impl Inner {
         if slot != copy.slot {
             index.write(copy.at, &slot)?;
         }
-        original.pack.mark_dead(original.slot.place.offset())?;
+        original.pack.mark_gone(original.slot.place.offset())?;
         self.pending.lock().expect(POISON).add_pack(&original.pack);
-        Ok(())
+        index.vacate(original.at, &original.slot, false)
     }
 
     /// Clears a slot that leads to nothing, or to what was not alive in `dead`.
@@ -279,6 +263,8 @@ impl Inner {
     fn unlink_pack(&self, owned: &OwnedPack) -> Result<bool> {
         let io = |e| self.error("unlink a pack", e);
         let number = owned.pack.number;
+        // What is dead in it may stand for marks elsewhere.
+        self.make_ends_durable()?;
         let Some(locked) = self.locked_and_complete()? else {
             return Ok(false);
         };

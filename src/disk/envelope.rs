@@ -39,8 +39,33 @@ const PENDING: [u8; 8] = *b"PENDpend";
 /// There once the index knows the record. Anything else is not live, zeros above all: where a writer
 /// was killed that had written all but the life word, the next record leaves a hole.
 pub(super) const LIVE: [u8; 8] = *b"LIVElive";
-/// There once the binding was removed, replaced or evicted.
+/// There once the binding was removed, replaced or evicted. It ends older bindings of its key as well:
+/// see [`Ended`](super::ended::Ended).
 pub(super) const DEAD: [u8; 8] = *b"DEADdead";
+/// There once the content was found damaged or missing, or the binding moved: nothing is bound here any
+/// more. It says nothing of other bindings of the key, which stay.
+pub(super) const GONE: [u8; 8] = *b"GONEgone";
+
+/// What the life word of a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LifeWord {
+    Live,
+    Dead,
+    /// It never lived, or is gone from here: it is as if it were not there.
+    None,
+}
+
+impl LifeWord {
+    fn of(word: &[u8]) -> Self {
+        if word == LIVE {
+            Self::Live
+        } else if word == DEAD {
+            Self::Dead
+        } else {
+            Self::None
+        }
+    }
+}
 
 /// Where the bytes of a record are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,14 +251,14 @@ impl Envelope {
         out
     }
 
-    /// The envelope in `bytes`, read at `offset` of the pack `id`, and whether it is live.
+    /// The envelope in `bytes`, read at `offset` of the pack `id`, and whether it lives.
     /// `None` unless it was written there.
     pub(super) fn decode(
         bytes: &[u8; SIZE],
         key: &CheckKey,
         id: &[u8; 16],
         offset: u64,
-    ) -> Option<(Self, bool)> {
+    ) -> Option<(Self, LifeWord)> {
         let parsed = Self::parse(bytes, offset)?;
         let valid = bytes[CHECKED..CHECKED + 16] == key.check(&bytes[..CHECKED], id, offset);
         valid.then_some(parsed)
@@ -241,7 +266,7 @@ impl Envelope {
 
     /// What the bytes at `offset` say, whether or not they were written there: a hint at what is in
     /// the pack of a key that is not ours, never an answer.
-    pub(super) fn parse(bytes: &[u8; SIZE], offset: u64) -> Option<(Self, bool)> {
+    pub(super) fn parse(bytes: &[u8; SIZE], offset: u64) -> Option<(Self, LifeWord)> {
         if bytes[0..4] != MAGIC || bytes[4..6] != FORMAT.to_le_bytes() || bytes[7] != 0 {
             return None;
         }
@@ -259,7 +284,7 @@ impl Envelope {
         };
         let end = offset.checked_add(record_len(kind, envelope.length)?)?;
         let fits = !kind.carries_payload() || end <= MAX_PACK;
-        fits.then_some((envelope, bytes[120..128] == LIVE))
+        fits.then_some((envelope, LifeWord::of(&bytes[120..128])))
     }
 }
 
@@ -333,13 +358,20 @@ mod tests {
         let mut bytes = sample().encode(&key, &id, 64);
         assert_eq!(
             Envelope::decode(&bytes, &key, &id, 64),
-            Some((sample(), false))
+            Some((sample(), LifeWord::None))
         );
-        bytes[120..].copy_from_slice(&LIVE);
-        assert_eq!(
-            Envelope::decode(&bytes, &key, &id, 64),
-            Some((sample(), true))
-        );
+        for (word, life) in [
+            (LIVE, LifeWord::Live),
+            (DEAD, LifeWord::Dead),
+            (GONE, LifeWord::None),
+            (PENDING, LifeWord::None),
+        ] {
+            bytes[120..].copy_from_slice(&word);
+            assert_eq!(
+                Envelope::decode(&bytes, &key, &id, 64),
+                Some((sample(), life))
+            );
+        }
         assert_eq!(Envelope::decode(&bytes, &key, &id, 128), None);
         assert_eq!(Envelope::decode(&bytes, &key, &[8; 16], 64), None);
     }
@@ -351,7 +383,7 @@ mod tests {
         let mut bytes = sample().encode(&key, &id, 64);
         bytes[120..].fill(0);
         let found = Envelope::decode(&bytes, &key, &id, 64);
-        assert_eq!(found, Some((sample(), false)));
+        assert_eq!(found, Some((sample(), LifeWord::None)));
     }
 
     #[test]
@@ -365,7 +397,7 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             match Envelope::decode(&damaged, &key, &id, 64) {
                 None => assert!(bit / 8 < 120, "bit {bit}"),
-                Some((_, live)) => assert!(!live && bit / 8 >= 120, "bit {bit}"),
+                Some((_, life)) => assert!(life == LifeWord::None && bit / 8 >= 120, "bit {bit}"),
             }
         }
     }
@@ -401,7 +433,7 @@ mod tests {
             let (key, id) = (CheckKey::public(), [9; 16]);
             let bytes = envelope.encode(&key, &id, 64);
             let decoded = Envelope::decode(&bytes, &key, &id, 64);
-            assert_eq!(decoded, Some((envelope, false)));
+            assert_eq!(decoded, Some((envelope, LifeWord::None)));
         }
     }
 

@@ -251,7 +251,7 @@ impl Inner {
     ) -> io::Result<Option<u64>> {
         if let Some((_, envelope, true)) = self.envelope(slot.place)? {
             if index.hash(envelope.key.as_bytes()) == slot.hash {
-                self.unbind(index, &envelope.key, true)?;
+                self.unbind(index, &envelope.key)?;
                 return Ok(Some(envelope.length));
             }
         }

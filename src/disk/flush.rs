@@ -233,7 +233,7 @@ impl Inner {
             }
             match found.filter(|_| slot.kind == SlotKind::Key) {
                 Some((_, envelope, true)) => {
-                    self.unbind(index, &envelope.key, false).map_err(io)?;
+                    self.unbind(index, &envelope.key).map_err(io)?;
                 }
                 _ => index.vacate(at, &slot, true).map_err(io)?,
             }

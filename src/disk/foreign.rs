@@ -6,6 +6,7 @@
 //! it is unlinked once no slot leads into it. The slots of different keys never meet, because each
 //! key hashes names in its own way ([`KeyId::salt`]); objects are shared, for they are pure content.
 
+use super::bind::end;
 use super::bind::key_slot_under;
 use super::envelope::{Envelope, KeyId, Kind};
 use super::header::Field;
@@ -138,12 +139,11 @@ impl Inner {
         }
         all.sort_by_key(|(generation, _, slot, _)| (*generation, slot.place));
         let last = all.len().saturating_sub(1);
-        for (i, (_, at, slot, pack)) in all.iter().enumerate() {
-            // The oldest first and durably, so that its owner finds nothing older than it had.
-            pack.mark_dead(slot.place.offset())?;
-            if i < last {
-                self.sync_or_tell(pack)?;
-            }
+        let newest = all.last().map_or(0, |(generation, ..)| *generation);
+        index.note_newest_end(slot.hash, newest)?;
+        for (i, (generation, at, slot, pack)) in all.iter().enumerate() {
+            let next = all.get(i + 1).map(|(generation, ..)| generation);
+            end(pack, slot.place.offset(), next == Some(generation))?;
             index.vacate(*at, slot, i == last)?;
             self.pending.lock().expect(POISON).add_pack(pack);
         }

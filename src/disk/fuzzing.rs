@@ -1,7 +1,7 @@
 //! What the fuzzers check of the byte layouts: each takes any bytes, and panics if a promise is
 //! broken. Compiled for fuzzers and tests only.
 
-use super::envelope::{self, CheckKey, Envelope, MAX_PACK, PACK_HEADER};
+use super::envelope::{self, CheckKey, Envelope, LifeWord, MAX_PACK, PACK_HEADER};
 use super::header::{self, Constants};
 use super::layout::{Layout, PackNumber};
 use super::samples::{Decoded, Samples};
@@ -90,7 +90,7 @@ fn sealed_envelope(bytes: &mut Bytes<'_>) {
 
 fn check_envelope(found: &[u8; envelope::SIZE], id: &[u8; 16], offset: u64) {
     let key = CheckKey::public();
-    let Some((envelope, live)) = Envelope::decode(found, &key, id, offset) else {
+    let Some((envelope, life)) = Envelope::decode(found, &key, id, offset) else {
         return;
     };
     let again = envelope.encode(&key, id, offset);
@@ -99,7 +99,8 @@ fn check_envelope(found: &[u8; envelope::SIZE], id: &[u8; 16], offset: u64) {
         found[..120],
         "an envelope says more or less than its bytes"
     );
-    assert_eq!(live, found[120..] == envelope::LIVE);
+    assert_eq!(life == LifeWord::Live, found[120..] == envelope::LIVE);
+    assert_eq!(life == LifeWord::Dead, found[120..] == envelope::DEAD);
     assert!(envelope::may_start(found));
     let end = envelope::record_len(envelope.kind, envelope.length)
         .and_then(|len| offset.checked_add(len));

@@ -3,7 +3,9 @@
 //! The constant part carries a check. Totals and counters carry none: they are hints that the
 //! next pass over the directory corrects.
 
+use super::slot::SlotHash;
 use crate::sync::{IndexWord, Ordering};
+use std::ops::Range;
 
 /// The length of the header, in bytes; the table follows.
 pub(super) const SIZE: usize = 4096;
@@ -53,6 +55,28 @@ pub(super) enum Field {
     /// When the history was last written, in nanoseconds since 1970: at first, when the index was
     /// made. Not a total.
     Sampled = 29,
+    /// Odd where a binding was ended since somebody last began to make such marks durable; even, and one
+    /// more, from then until the next. Not a total, as all that follow.
+    Ends = 30,
+    /// What [`Ends`](Self::Ends) was when all marks became durable: if it still is, they are.
+    EndsSettled = 31,
+    /// Packs that rebuilds have looked through: it tells others that one goes on.
+    Walked = 32,
+    /// Which start of the machine this is, as far as anybody said who bound a key; 0 if nobody did.
+    Boot = 33,
+    /// Not below the generation of any binding from before that.
+    BootFloor = 34,
+}
+
+/// The first of the words that keep the newest binding which was ended, see
+/// [`Index::newest_end`](super::index::Index::newest_end).
+const FIRST_END: usize = 64;
+/// How many words that are; a power of two.
+const ENDS: usize = 64;
+
+/// The word for keys with this hash.
+pub(super) fn end_word(hash: SlotHash) -> usize {
+    FIRST_END + usize::try_from(hash.rest()).unwrap_or(0) % ENDS
 }
 
 impl Field {
@@ -67,28 +91,11 @@ impl Field {
     }
 }
 
-/// What a new table takes over from the old one.
-pub(super) const CARRIED: [Field; 20] = [
-    Field::Entries,
-    Field::Used,
-    Field::DiskBytes,
-    Field::Generation,
-    Field::Epoch,
-    Field::Garbage,
-    Field::SinceSweep,
-    Field::Puts,
-    Field::Evictions,
-    Field::Corrupt,
-    Field::Lookups,
-    Field::Hits,
-    Field::HitsAbove,
-    Field::Promotions,
-    Field::Builds,
-    Field::BuildTime,
-    Field::BuildTimeSaved,
-    Field::EvictedBytes,
-    Field::DeduplicatedBytes,
-    Field::CountedSince,
+/// The words that a new table takes over from the old one.
+pub(super) const CARRIED: [Range<usize>; 3] = [
+    FIRST_TOTAL..FIRST_TOTAL + TOTALS,
+    Field::Ends as usize..Field::BootFloor as usize + 1,
+    FIRST_END..FIRST_END + ENDS,
 ];
 
 /// The first of the totals.

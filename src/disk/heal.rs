@@ -74,11 +74,11 @@ impl Inner {
         Ok(())
     }
 
-    /// Ends one binding; older ones of its key stay.
+    /// Ends one binding whose content is lost, or that is one copy too many; older ones of its key stay.
     pub(super) fn drop_binding(&self, index: &Index, binding: &Binding) -> io::Result<()> {
         let others = self.bindings(index, &binding.envelope.key)?.live;
         let unbinds = others.iter().all(|other| other.at == binding.at);
-        binding.pack.mark_dead(binding.slot.place.offset())?;
+        binding.pack.mark_gone(binding.slot.place.offset())?;
         let place = binding.slot.place;
         binding.pack.verified.forget(place.offset());
         self.pending.lock().expect(POISON).add_pack(&binding.pack);

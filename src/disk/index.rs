@@ -3,6 +3,7 @@
 //! Everybody reads it, through a read-only mapping or by `pread`; who holds the directory's lock
 //! writes it, by `pwrite`. Every method that writes says so.
 
+use super::ended::is_sane;
 use super::envelope::KeyId;
 use super::header::{
     self, BadHeader, Changes, Constants, Field, REBUILDING, TOTALS, TOTALS_AT, sealed, unsealed,
@@ -226,6 +227,8 @@ impl Index {
         let totals = [
             (Field::Generation, sealed(floor)),
             (Field::Sampled, sampled),
+            // Of an index that was lost nobody knows what it knew.
+            (Field::Ends, 1),
         ];
         file.write_at(&constants.encode(flags, &totals), 0)?;
         let mut at = header::SIZE as u64;
@@ -307,15 +310,84 @@ impl Index {
 
     /// A total or counter; zero where it cannot be read.
     pub(super) fn field(&self, field: Field) -> u64 {
+        self.word(field as usize)
+    }
+
+    /// A word of the header; zero where it cannot be read.
+    fn word(&self, at: usize) -> u64 {
         if let Some(words) = self.words.header() {
-            return words[field as usize].load(Ordering::Relaxed);
+            return words[at].load(Ordering::Relaxed);
         }
         let mut bytes = [0; 8];
-        let read = |file: &dyn RawFile| file.read_at(&mut bytes, field.offset());
+        let read = |file: &dyn RawFile| file.read_at(&mut bytes, at as u64 * 8);
         match self.file().and_then(read) {
             Ok(()) => u64::from_ne_bytes(bytes),
             Err(_) => 0,
         }
+    }
+
+    /// Writes: takes over what a new table takes from the old one. The caller holds the lock.
+    pub(super) fn carry(&self, old: &Self) -> io::Result<()> {
+        for words in header::CARRIED {
+            let bytes: Vec<u8> = words
+                .clone()
+                .flat_map(|at| old.word(at).to_ne_bytes())
+                .collect();
+            self.file()?.write_at(&bytes, words.start as u64 * 8)?;
+        }
+        Ok(())
+    }
+
+    /// Not below the number of any binding that was ended of a key with this hash. What is put
+    /// meanwhile with one that is not above it must not be bound: a rebuild would end it. Others share
+    /// the word: it may be higher than need be.
+    pub(super) fn newest_end(&self, hash: SlotHash) -> u64 {
+        let newest = self.word(header::end_word(hash));
+        // Nothing above all numbers given out was ended: damage made it up.
+        let is_known = is_sane(newest) && newest <= self.generation();
+        if is_known { newest } else { 0 }
+    }
+
+    /// Writes: a binding with this number is about to be marked dead, and none is left of its key,
+    /// which has the hash. The caller holds the lock.
+    pub(super) fn note_newest_end(&self, hash: SlotHash, generation: u64) -> io::Result<()> {
+        self.note_end()?;
+        if !is_sane(generation) || self.newest_end(hash) >= generation {
+            return Ok(());
+        }
+        if self.generation() < generation {
+            self.set_generation(generation)?;
+        }
+        let at = header::end_word(hash) as u64 * 8;
+        self.file()?.write_at(&generation.to_ne_bytes(), at)
+    }
+
+    /// Writes: a binding is about to be marked dead. The caller holds the lock.
+    pub(super) fn note_end(&self) -> io::Result<()> {
+        let ends = self.field(Field::Ends);
+        if ends % 2 == 0 {
+            self.set_field(Field::Ends, ends.wrapping_add(1))?;
+        }
+        Ok(())
+    }
+
+    /// Writes: begins to make all marks of dead bindings durable; the number to
+    /// [end](Self::ends_are_settled) with, `None` if they are. The caller holds the lock.
+    pub(super) fn begin_to_settle_ends(&self) -> io::Result<Option<u64>> {
+        let mut ends = self.field(Field::Ends);
+        if ends % 2 == 1 {
+            ends = ends.wrapping_add(1);
+            self.set_field(Field::Ends, ends)?;
+        }
+        Ok((self.field(Field::EndsSettled) != ends).then_some(ends))
+    }
+
+    /// Writes: all marks that were made before that began are durable. The caller holds the lock.
+    pub(super) fn ends_are_settled(&self, begun: u64) -> io::Result<()> {
+        if self.field(Field::EndsSettled) < begun {
+            self.set_field(Field::EndsSettled, begun)?;
+        }
+        Ok(())
     }
 
     /// Not below any generation given out, as far as the header is to be believed.

@@ -1,5 +1,6 @@
 //! The state behind a handle: the lock, the index in use, and the packs that are open.
 
+use super::ended::is_sane;
 use super::envelope::{CheckKey, Envelope, KeyId};
 use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
@@ -16,7 +17,7 @@ use super::tmp::TempFolder;
 use super::verified::{Verified, Verify};
 use super::{Mapping, counters::Counters};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, RwLock};
 use rustc_hash::FxHashMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -72,6 +73,8 @@ pub(super) struct Inner {
     pub(super) generation: AtomicU64,
     /// Whether the janitor has removed what killed processes left.
     pub(super) swept: AtomicBool,
+    /// Which start of the machine this is, once somebody asked.
+    pub(super) boot: OnceLock<Option<u64>>,
     pub(super) born: Instant,
     /// Milliseconds after `born` at which the path was last compared.
     pub(super) looked: AtomicU64,
@@ -111,6 +114,7 @@ impl Inner {
             key_ids: Mutex::default(),
             generation: AtomicU64::new(0),
             swept: AtomicBool::new(false),
+            boot: OnceLock::default(),
             born: Instant::now(),
             looked: AtomicU64::new(0),
             process: std::process::id(),
@@ -154,7 +158,7 @@ impl Inner {
     /// one. Not above what no damage and no clock explains.
     pub(super) fn generation_above(&self, index: &Index, newest: u64) -> u64 {
         // Neither damage nor malice must use up all numbers there are.
-        let sane = |known: u64| if known > u64::MAX / 2 { 0 } else { known + 1 };
+        let sane = |known: u64| if is_sane(known) { known + 1 } else { 0 };
         let floor = sane(index.generation()).max(sane(newest));
         let mut given = now().max(floor);
         let next = |last: u64| Some(last.saturating_add(1).max(given));

@@ -34,6 +34,7 @@ mod clear;
 mod collect;
 mod counters;
 mod empty;
+mod ended;
 mod envelope;
 mod evict;
 mod facts;
@@ -330,7 +331,7 @@ impl DiskStore {
         let kept = &name.as_bytes()[..end];
         let envelope = Envelope {
             kind: Kind::Namespace,
-            generation: self.inner.next_generation(&self.inner.index()),
+            generation: 0,
             key: name_key(id),
             digest: crate::digest::Digest::of(kept),
             length: kept.len() as u64,

@@ -5,7 +5,8 @@
 //! the life word of an envelope.
 
 use super::envelope::{
-    self, ALIGN, CheckKey, DEAD, Envelope, KeyId, LIFE_WORD, LIVE, MAX_PACK, PACK_HEADER, SIZE,
+    self, ALIGN, CheckKey, DEAD, Envelope, GONE, KeyId, LIFE_WORD, LIVE, LifeWord, MAX_PACK,
+    PACK_HEADER, SIZE,
 };
 use super::layout::{Layout, PackNumber};
 use super::slot::Place;
@@ -193,6 +194,16 @@ impl Pack {
         check: &CheckKey,
         offset: u64,
     ) -> io::Result<Option<(Envelope, bool)>> {
+        let found = self.envelope_and_life(check, offset)?;
+        Ok(found.map(|(envelope, life)| (envelope, life == LifeWord::Live)))
+    }
+
+    /// The same, with all that the life word says.
+    pub(super) fn envelope_and_life(
+        &self,
+        check: &CheckKey,
+        offset: u64,
+    ) -> io::Result<Option<(Envelope, LifeWord)>> {
         if self.key_id != check.id() {
             return Ok(None);
         }
@@ -203,6 +214,12 @@ impl Pack {
     /// What seems to be an envelope at `offset`, unchecked: all that can be said of a pack under
     /// another key. A hint, as a slot is one.
     pub(super) fn hint(&self, offset: u64) -> io::Result<Option<(Envelope, bool)>> {
+        let found = self.hint_and_life(offset)?;
+        Ok(found.map(|(envelope, life)| (envelope, life == LifeWord::Live)))
+    }
+
+    /// The same, with all that the life word says.
+    pub(super) fn hint_and_life(&self, offset: u64) -> io::Result<Option<(Envelope, LifeWord)>> {
         let bytes = self.envelope_bytes(offset)?;
         Ok(bytes.and_then(|bytes| Envelope::parse(&bytes, offset)))
     }
@@ -270,9 +287,16 @@ impl Pack {
         Ok(true)
     }
 
-    /// Marks the binding at `offset` dead. The caller has just decoded the envelope there.
+    /// Marks the binding at `offset` dead, and with it copies and whatever is older. The caller has just decoded
+    /// the envelope there, and has told the index, see [`Index::note_end`](super::index::Index::note_end).
     pub(super) fn mark_dead(&self, offset: u64) -> io::Result<()> {
         self.file.write_at(&DEAD, offset + LIFE_WORD)
+    }
+
+    /// Marks the binding at `offset` as gone from there; copies and what is older stay. The caller has
+    /// just decoded the envelope there.
+    pub(super) fn mark_gone(&self, offset: u64) -> io::Result<()> {
+        self.file.write_at(&GONE, offset + LIFE_WORD)
     }
 
     /// Marks the binding at `offset` live: the index knows it. The caller appended it.
@@ -298,13 +322,6 @@ impl Pack {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Makes a mark durable that was just written, whatever happened to the pack before.
-    pub(super) fn sync_mark(&self) -> io::Result<()> {
-        self.file
-            .sync()
-            .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
-    }
-
     /// After a failed sync, when everything in the pack is bound elsewhere: writes the marks of
     /// dead bindings once more and makes these durable.
     pub(super) fn bury_again(&self, check: &CheckKey) -> io::Result<()> {
@@ -312,8 +329,8 @@ impl Pack {
             return Ok(());
         }
         let mut dead = Vec::new();
-        self.walk(check, |offset, _, live| {
-            if !live {
+        self.walk(check, |offset, _, life| {
+            if life == LifeWord::Dead {
                 dead.push(offset);
             }
         })?;

@@ -1,7 +1,8 @@
 //! An index on the heap, for who only reads a directory and finds no whole index in it: the packs
 //! are walked once, and what they bind is put into a table that nobody else sees.
 
-use super::envelope::{Envelope, KeyId, Kind, record_len};
+use super::ended::Ended;
+use super::envelope::{Envelope, KeyId, Kind, LifeWord, record_len};
 use super::header::{Constants, Field, REBUILDING, RETIRING};
 use super::hits::Hits;
 use super::index::{FIRST_BUCKETS, Index};
@@ -95,12 +96,21 @@ pub(super) fn build(files: &Files, shared: Option<Index>) -> io::Result<Index> {
     let seed = crate::hex::words(&random_bytes())[0];
     let key_id = files.check.id();
     let mut new = Builder::new(seed ^ key_id.salt())?;
+    let mut ended = Ended::default();
+    for (number, _) in &packs {
+        if let Some(pack) = Pack::open(files, *number)? {
+            pack.walk(&files.check, |_, envelope, life| {
+                ended.note(key_id, &envelope, life);
+            })?;
+        }
+    }
     for (number, _) in packs {
         let Some(pack) = Pack::open(files, number)? else {
             continue;
         };
         new.disk_bytes = new.disk_bytes.saturating_add(pack.len()?);
-        pack.walk(&files.check, |offset, envelope, live| {
+        pack.walk(&files.check, |offset, envelope, life| {
+            let live = life == LifeWord::Live && !ended.has_ended(key_id, &envelope);
             let place = Place::new(number, offset);
             // A hint: what cannot be read now tells nothing.
             let known = shared.as_ref().and_then(|it| known(it, &envelope, place));

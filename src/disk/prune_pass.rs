@@ -345,7 +345,7 @@ impl Inner {
         {
             return Ok(false);
         }
-        self.unbind(index, &fact.key, true)
+        self.unbind(index, &fact.key)
     }
 }
 

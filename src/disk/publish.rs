@@ -51,9 +51,7 @@ pub(super) fn publish_index(
         return Err(io::ErrorKind::InvalidData.into());
     };
     if let Some(totals) = new.totals {
-        for field in super::header::CARRIED {
-            index.set_field(field, totals.field(field))?;
-        }
+        index.carry(totals)?;
         raise_generation(&index, floor)?;
         index.sync()?;
     }

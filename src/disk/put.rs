@@ -77,7 +77,8 @@ impl Inner {
                 same && (self.limits.max_age.is_none() || newest.envelope.put_at() >= put_at);
             // A rebuild may yet come to a newer record of the key: what is written now is above it.
             let knows_all = !index.has_flag(REBUILDING);
-            if same && knows_all && self.holds(newest, known.as_ref(), bytes)? {
+            let is_sure = knows_all && !self.is_from_before_boot(&index, &newest.envelope);
+            if same && is_sure && self.holds(newest, known.as_ref(), bytes)? {
                 self.use_stored(&index, newest, used)?;
                 self.adopt(&index, newest, !live.is_empty());
                 return Ok(Some(false));
@@ -231,9 +232,12 @@ impl Inner {
             let io = |e| self.error("write the name of a namespace", e);
             let index = self.index();
             let epoch = index.field(Field::Epoch);
+            let envelope = Envelope {
+                generation: self.next_generation(&index),
+                ..*envelope
+            };
             let before = (index, epoch);
-            let (place, pack) = self.append(envelope, name, None).map_err(io)?;
-            let envelope = *envelope;
+            let (place, pack) = self.append(&envelope, name, None).map_err(io)?;
             let appended = Appended {
                 envelope,
                 place,

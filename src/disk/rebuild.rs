@@ -6,7 +6,8 @@
 
 use super::bind::key_slot;
 use super::counters::Counters;
-use super::envelope::{Envelope, Kind, SIZE, record_len};
+use super::ended::{Ended, is_sane};
+use super::envelope::{Envelope, Kind, LifeWord, SIZE, record_len};
 use super::header::{Field, REBUILDING};
 use super::hits::Hits;
 use super::index::Index;
@@ -20,10 +21,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::sys::Meta;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use std::io;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 /// Records inserted under one hold of the lock.
 const BATCH: usize = 256;
 /// How long to wait before looking whether the other process has finished.
@@ -35,6 +37,13 @@ const STALLED: Duration = Duration::from_secs(30);
 /// A key gets slots for so many records that are copies of each other; beyond that only while none
 /// of them is whole.
 const COPIES: usize = 2;
+
+/// What a rebuild found in packs, besides what it put into the index.
+#[derive(Debug, Default)]
+struct Walked {
+    ended: Ended,
+    replaced: Replaced,
+}
 
 /// What a rebuild found more than once.
 #[derive(Debug, Default)]
@@ -69,11 +78,11 @@ impl Inner {
     /// Rebuilds the index if it is marked so, or waits for the process that does, as long as that
     /// makes progress.
     pub(super) fn wait_for_rebuild(&self) -> Result<()> {
-        let (mut seen, mut since) = (0, Instant::now());
+        let (mut seen, mut since) = ((0, 0), Instant::now());
         while self.refresh().has_flag(REBUILDING) {
             self.rebuild_or_wait()?;
             let index = self.refresh();
-            let used = index.field(Field::Used);
+            let used = (index.field(Field::Used), index.field(Field::Walked));
             if used != seen {
                 (seen, since) = (used, Instant::now());
             }
@@ -105,16 +114,52 @@ impl Inner {
             return Ok(true);
         }
         let packs = list(&self.files).map_err(io)?;
-        let mut replaced = Replaced::default();
+        let mut found = Walked::default();
+        for (number, _) in &packs {
+            if let Some(pack) = self.pack(*number).map_err(io)? {
+                if !self.look_through(&pack, (&begun, stop), &mut found.ended)? {
+                    return Ok(false);
+                }
+            }
+        }
         for (number, _) in packs {
             let Some(pack) = self.pack(number).map_err(io)? else {
                 continue;
             };
-            if !self.rebuild_pack(&pack, (&begun, stop), &mut replaced)? {
+            if !self.rebuild_pack(&pack, (&begun, stop), &mut found)? {
                 return Ok(false);
             }
         }
-        self.finish_rebuild(&begun, replaced)
+        self.finish_rebuild(&begun, found.replaced)
+    }
+
+    /// Looks for what is dead in one pack, and gives out no number up to those in it any more; `false`
+    /// if `stop` was set or the index was lost again.
+    fn look_through(
+        &self,
+        pack: &Pack,
+        (begun, stop): (&Index, &AtomicBool),
+        ended: &mut Ended,
+    ) -> Result<bool> {
+        let io = |e| self.error("read a pack", e);
+        let mut newest = 0;
+        let each = |_, envelope: Envelope, life| {
+            ended.note(pack.key_id, &envelope, life);
+            if is_sane(envelope.generation) {
+                newest = envelope.generation.max(newest);
+            }
+        };
+        pack.walk_or_hints(self.check(), each).map_err(io)?;
+        if stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let locked = self.locked()?;
+        if !Self::is_same(begun, &locked.index) {
+            return Ok(false);
+        }
+        raise_generation(&locked.index, newest).map_err(io)?;
+        locked.index.add(Field::Walked, 1).map_err(io)?;
+        Ok(true)
     }
 
     /// Whether `now` is the table that a rebuild began with, or that table grown, which keeps the
@@ -128,17 +173,13 @@ impl Inner {
         &self,
         pack: &Arc<Pack>,
         (begun, stop): (&Index, &AtomicBool),
-        replaced: &mut Replaced,
+        walked: &mut Walked,
     ) -> Result<bool> {
         let io = |e| self.error("read a pack", e);
         let mut found = Vec::new();
-        let gather = |offset, envelope, live| found.push((offset, envelope, live));
-        let walked = if pack.key_id == self.check().id() {
-            pack.walk(self.check(), gather)
-        } else {
-            pack.walk_hints(gather)
-        };
-        walked.map_err(io)?;
+        let gather =
+            |offset, envelope, life| found.push((offset, envelope, life == LifeWord::Live));
+        pack.walk_or_hints(self.check(), gather).map_err(io)?;
         for batch in found.chunks(BATCH) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
@@ -157,9 +198,17 @@ impl Inner {
                         .envelope_or_hint(self.check(), *offset)
                         .map_err(io)?
                         .is_some_and(|e| e.1);
+                let is_ended = walked.ended.has_ended(pack.key_id, envelope);
+                if live && is_ended {
+                    // A power cut took its mark.
+                    locked.index.note_end().map_err(io)?;
+                    pack.mark_dead(*offset).map_err(io)?;
+                    self.pending.lock().expect(POISON).add_pack(pack);
+                }
+                let live = live && !is_ended;
                 let record = (Place::new(pack.number, *offset), envelope, live);
                 if pack.key_id == self.check().id() {
-                    self.reinsert(&mut locked, record, replaced)?;
+                    self.reinsert(&mut locked, record, &mut walked.replaced)?;
                 } else {
                     self.reinsert_theirs(&mut locked, record, pack.key_id)?;
                 }
@@ -258,11 +307,10 @@ impl Inner {
         self.bury_copies(&replaced.copies)
     }
 
-    /// Marks copies dead for which no slot was made. A later rebuild must not find them alive once
-    /// their key is removed. Where nothing is bound any more, a copy may be all that is left.
+    /// Ends copies for which no slot was made: each rebuild would find one more. Where nothing is bound
+    /// any more, a copy may be all that is left.
     fn bury_copies(&self, copies: &[(Fingerprint, Place)]) -> Result<()> {
         let io = |e| self.error("retire a copy of an entry", e);
-        let mut packs = FxHashMap::default();
         for batch in copies.chunks(BATCH) {
             let locked = self.locked()?;
             for (key, place) in batch {
@@ -272,13 +320,12 @@ impl Inner {
                     continue;
                 }
                 if let Some(pack) = self.pack(place.pack()).map_err(io)? {
-                    pack.mark_dead(place.offset()).map_err(io)?;
-                    packs.insert(pack.number, pack);
+                    pack.mark_gone(place.offset()).map_err(io)?;
+                    self.pending.lock().expect(POISON).add_pack(&pack);
                 }
             }
         }
-        let synced = packs.values().try_for_each(|pack| self.sync_or_tell(pack));
-        synced.map_err(io)
+        Ok(())
     }
 
     /// Retires what was replaced, corrects the totals, and takes the flag away.
@@ -347,9 +394,7 @@ pub(super) fn newest(files: &Files) -> u64 {
 
 /// New generations are above `generation` from now on. The caller holds the lock.
 pub(super) fn raise_generation(index: &Index, generation: u64) -> io::Result<()> {
-    // Malice must not use up all numbers there are.
-    let is_sane = generation <= u64::MAX / 2;
-    if is_sane && index.generation() < generation {
+    if is_sane(generation) && index.generation() < generation {
         index.set_generation(generation)?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Ending what newer bindings replaced, once these are durable; and copies, and what is torn.
 
+use super::bind::end;
 use super::envelope::Kind;
 use super::header::REBUILDING;
 use super::index::Index;
@@ -107,10 +108,9 @@ impl Inner {
                 // Of copies the one that was made durable stays, unless it moved meanwhile.
                 let is_copy = binding.envelope.generation == newest.0;
                 if older && (!is_copy || live.iter().any(|b| b.slot.place == newest.1)) {
-                    binding
-                        .pack
-                        .mark_dead(binding.slot.place.offset())
-                        .map_err(io)?;
+                    let offset = binding.slot.place.offset();
+                    locked.index.note_end().map_err(io)?;
+                    end(&binding.pack, offset, is_copy).map_err(io)?;
                     locked
                         .index
                         .vacate(binding.at, &binding.slot, false)

@@ -62,7 +62,7 @@ impl SlotHash {
     }
 
     /// The 16 bits behind the tag.
-    fn rest(self) -> u64 {
+    pub(super) fn rest(self) -> u64 {
         self.0 & 0xffff
     }
 }

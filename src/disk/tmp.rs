@@ -129,28 +129,27 @@ pub(super) fn sweep(files: &Files) {
         return;
     };
     for name in names {
-        let path = files.layout.tmp().join(name);
-        if let Some(lock) = left_over(files, &path) {
-            files.fs.remove_tree(&path).ok();
-            // Not before: whoever is just making the folder would take a lock that was let go for a
-            // sign that it is its own, and see it removed with what it writes there.
-            drop(lock);
-        }
+        remove_if_left(files, &files.layout.tmp().join(name));
     }
 }
 
-/// The lock of a folder that nobody uses, if it has one; `None` where somebody may use it.
-fn left_over(files: &Files, path: &Path) -> Option<Option<Arc<dyn RawFile>>> {
-    match files.fs.open(&Layout::alive(path), Access::Write) {
-        Ok(alive) => alive.try_lock().is_ok_and(|mine| mine).then_some(Some(alive)),
-        Err(e) if is_absent(&e) => {
-            let meta = files.fs.stat(path).ok()?;
-            let age = meta
-                .modified
-                .and_then(|at| SystemTime::now().duration_since(at).ok());
-            let is_old = !meta.is_dir || age.is_some_and(|age| age > GRACE);
-            is_old.then_some(None)
-        }
-        Err(_) => None,
-    }
+fn remove_if_left(files: &Files, path: &Path) {
+    let lock = match files.fs.open(&Layout::alive(path), Access::Write) {
+        Ok(alive) if alive.try_lock().unwrap_or(false) => Some(alive),
+        Err(e) if is_absent(&e) && is_old(files, path) => None,
+        _ => return,
+    };
+    files.fs.remove_tree(path).ok();
+    // Not before: whoever is just making the folder would take a lock that was let go for a sign that it
+    // is its own, and see it removed with what it writes there.
+    drop(lock);
+}
+
+fn is_old(files: &Files, path: &Path) -> bool {
+    files.fs.stat(path).is_ok_and(|meta| {
+        let age = meta
+            .modified
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
+        !meta.is_dir || age.is_some_and(|age| age > GRACE)
+    })
 }

@@ -1,6 +1,6 @@
 //! Walking through a pack, record by record.
 
-use super::envelope::{self, ALIGN, CheckKey, Envelope, MAX_PACK, PACK_HEADER, SIZE};
+use super::envelope::{self, ALIGN, CheckKey, Envelope, LifeWord, MAX_PACK, PACK_HEADER, SIZE};
 use super::pack::Pack;
 use std::io;
 
@@ -14,40 +14,56 @@ const CHUNK: usize = 4096;
 pub(super) struct Record {
     pub(super) offset: u64,
     pub(super) envelope: Envelope,
-    pub(super) live: bool,
+    pub(super) life: LifeWord,
     /// Where the next one may begin.
     pub(super) next: u64,
 }
 
 /// How an envelope is read: believed, or as a hint.
-type Read<'a> = &'a dyn Fn(u64) -> io::Result<Option<(Envelope, bool)>>;
+type Read<'a> = &'a dyn Fn(u64) -> io::Result<Option<(Envelope, LifeWord)>>;
 
 impl Pack {
-    /// Every valid envelope with its offset and whether it is live, resynchronising after torn ones;
+    /// Every valid envelope with its offset and whether it lives, resynchronising after torn ones;
     /// none in a pack under another key.
     pub(super) fn walk(
         &self,
         check: &CheckKey,
-        each: impl FnMut(u64, Envelope, bool),
+        each: impl FnMut(u64, Envelope, LifeWord),
     ) -> io::Result<()> {
-        self.walk_by((&|offset| self.envelope(check, offset), false), each)
+        self.walk_by(
+            (&|offset| self.envelope_and_life(check, offset), false),
+            each,
+        )
     }
 
     /// The same of a pack under another key: every [hint](Self::hint), but for those in what looks
     /// like a payload: nobody could tell them from a record there.
-    pub(super) fn walk_hints(&self, each: impl FnMut(u64, Envelope, bool)) -> io::Result<()> {
-        self.walk_by((&|offset| self.hint(offset), true), each)
+    pub(super) fn walk_hints(&self, each: impl FnMut(u64, Envelope, LifeWord)) -> io::Result<()> {
+        self.walk_by((&|offset| self.hint_and_life(offset), true), each)
+    }
+
+    /// Every record, believed in a pack under the key, as a hint in another one.
+    pub(super) fn walk_or_hints(
+        &self,
+        check: &CheckKey,
+        each: impl FnMut(u64, Envelope, LifeWord),
+    ) -> io::Result<()> {
+        if self.key_id == check.id() {
+            self.walk(check, each)
+        } else {
+            self.walk_hints(each)
+        }
     }
 
     fn walk_by(
         &self,
         (read, skips): (Read<'_>, bool),
-        mut each: impl FnMut(u64, Envelope, bool),
+        mut each: impl FnMut(u64, Envelope, LifeWord),
     ) -> io::Result<()> {
         let (mut from, len) = (0, self.len()?);
         while let Some(record) = self.next_by(read, from, len)? {
             let Record { envelope, .. } = record;
-            each(record.offset, envelope, record.live);
+            each(record.offset, envelope, record.life);
             from = record.next;
             if skips {
                 let whole = envelope::record_len(envelope.kind, envelope.length).unwrap_or(ALIGN);
@@ -68,7 +84,7 @@ impl Pack {
         from: u64,
         len: u64,
     ) -> io::Result<Option<Record>> {
-        self.next_by(&|offset| self.envelope(check, offset), from, len)
+        self.next_by(&|offset| self.envelope_and_life(check, offset), from, len)
     }
 
     fn next_by(&self, read: Read<'_>, from: u64, len: u64) -> io::Result<Option<Record>> {
@@ -83,7 +99,7 @@ impl Pack {
                 if !envelope::may_start(place) {
                     continue;
                 }
-                let Some((envelope, live)) = read(offset)? else {
+                let Some((envelope, life)) = read(offset)? else {
                     continue;
                 };
                 // The padding of the last record may be missing, its payload may not.
@@ -97,7 +113,7 @@ impl Pack {
                     return Ok(Some(Record {
                         offset,
                         envelope,
-                        live,
+                        life,
                         next: offset + ALIGN,
                     }));
                 }

@@ -13,6 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const PAGE: usize = 4096;
@@ -20,6 +21,9 @@ const SECTOR: usize = 512;
 const ROOT: Node = 1;
 /// A second number for every file, as a copy of the directory has.
 const COPIED: Node = 1 << 32;
+
+/// How often the machine was started.
+static BOOTS: AtomicU64 = AtomicU64::new(1);
 
 /// Stands for an inode.
 type Node = u64;
@@ -457,6 +461,8 @@ pub(crate) struct CrashFs {
     root: PathBuf,
     inner: Arc<dyn FileSystem>,
     disk: Arc<Mutex<Disk>>,
+    /// Another one after each cut.
+    boot: u64,
 }
 
 #[derive(Debug)]
@@ -485,6 +491,7 @@ impl CrashFs {
             root: root.into(),
             inner,
             disk: Arc::new(Mutex::new(disk)),
+            boot: BOOTS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -624,6 +631,10 @@ impl FileSystem for CrashFs {
         let meta = self.inner.stat(path)?;
         Ok(with_node(meta, self.node(&disk, path)))
     }
+    fn boot(&self) -> Option<u64> {
+        Some(self.boot)
+    }
+
     fn glance(&self, path: &Path) -> io::Result<Meta> {
         let disk = self.disk();
         let meta = self.inner.glance(path)?;

@@ -262,6 +262,9 @@ impl FileSystem for FaultFs {
         self.plan.step(Call::Look)?;
         self.inner.stat(path)
     }
+    fn boot(&self) -> Option<u64> {
+        self.inner.boot()
+    }
     fn glance(&self, path: &Path) -> io::Result<Meta> {
         self.plan.step(Call::Look)?;
         self.inner.glance(path)

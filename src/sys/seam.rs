@@ -167,6 +167,12 @@ pub(crate) trait FileSystem: Debug + Send + Sync {
     /// As `stat`, with as few system calls as there can be, so that a symlink on the way may be
     /// followed, and without times: only to see whether what is open is what the path leads to.
     fn glance(&self, path: &Path) -> io::Result<Meta>;
+    /// Which start of the machine this is, never 0; `None` where the system does not say.
+    fn boot(&self) -> Option<u64> {
+        let id = super::boot_id()?;
+        let hash = blake3::hash(&id);
+        Some(crate::hex::words(hash.as_bytes())[0] | 1)
+    }
     /// The names in a directory.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// Renames, replacing what is there.

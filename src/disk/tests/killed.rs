@@ -4,6 +4,8 @@
 //! `KEEPWARM_KILLS=10000` kills so many.
 
 use crate::disk::DiskStore;
+use crate::disk::envelope::Envelope;
+use crate::disk::pack::list;
 use crate::disk::trial::fast_dir;
 use crate::store::Store;
 use crate::sys::crash::Rng;
@@ -114,13 +116,39 @@ fn step(process: &mut Process, id: usize, known: &mut [Known], (rng, next): (&mu
     }
 }
 
+/// Every record of a key: its pack and offset, its number, and its life word.
+fn records(store: &DiskStore, n: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, _) in list(&store.inner.files).unwrap() {
+        let pack = store.inner.pack(number).unwrap().unwrap();
+        let each = |offset, envelope: Envelope, life| {
+            if envelope.key == key(n) {
+                let number = envelope.generation;
+                let kind = envelope.kind;
+                found.push(format!(
+                    "{number} in {:?} at {offset}: {kind:?}, {life:?}",
+                    pack.number
+                ));
+            }
+        };
+        pack.walk(store.inner.check(), each).unwrap();
+    }
+    found.sort();
+    found.push(format!("{:?}", store.stats()));
+    found
+}
+
 fn check(root: &Path, known: &mut [Known], context: &str) {
     let process = open(root);
     for (n, known) in known.iter_mut().enumerate() {
         let found = process.store.get(&key(n)).unwrap();
         let found = generation_of(n, found.as_ref().map(|entry| &entry.artifact));
         match found {
-            None => assert!(!known.must_exist, "{context}: key {n} lost: {known:?}"),
+            None => assert!(
+                !known.must_exist,
+                "{context}: key {n} lost: {known:?}, {:#?}",
+                records(&process.store, n)
+            ),
             Some(seen) => {
                 assert!(
                     seen >= known.floor,

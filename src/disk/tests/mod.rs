@@ -3,6 +3,7 @@
 mod adopting;
 mod child;
 mod crashes;
+mod ended;
 mod faults;
 mod killed;
 mod moved;

@@ -86,6 +86,9 @@ fn totals_now(store: &DiskStore) -> Verdict {
     Ok(())
 }
 
+/// What keys had after the cut, what they might have had, and which were put since.
+type Expected<'a> = (&'a [Option<u64>; KEYS], &'a [Vec<Option<u64>>], [usize; 2]);
+
 /// A directory after a power cut.
 pub(super) struct After {
     pub(super) setup: Setup,
@@ -124,9 +127,10 @@ impl After {
                 return Err(format!("key {n} had {seen:?} and then {found:?}"));
             }
         }
-        // Usable: an old key is rebound, one is removed, a new one is put, and all of it lasts.
+        // Usable: an old key is rebound, one is removed, one is put as it is, a new one is put, and all
+        // of it lasts.
         let evicted = |n: usize| store.contains(&key(n)).is_ok_and(|there| !there);
-        let (rebound, removed) = (rng.below(KEYS), rng.below(KEYS));
+        let (rebound, removed, again) = (rng.below(KEYS), rng.below(KEYS), rng.below(KEYS));
         let fail = |what: &str, e| format!("{what}: {e:?}");
         let _ = store
             .put(&key(rebound), content(900).into())
@@ -134,6 +138,11 @@ impl After {
         seen[rebound] = Some(900);
         store.remove(&key(removed)).map_err(|e| fail("remove", e))?;
         seen[removed] = None;
+        if let Some(number) = seen[again] {
+            let _ = store
+                .put(&key(again), content(number).into())
+                .map_err(|e| fail("put of what is there", e))?;
+        }
         let _ = store
             .put(&key(KEYS), content(901).into())
             .map_err(|e| fail("put", e))?;
@@ -143,14 +152,19 @@ impl After {
             .for_each(|n| seen[n] = None);
         totals(store)?;
         drop(trial.stores);
-        Self::check_again(&setup, (&fs, &root), (&seen, &before), rng)
+        Self::check_again(
+            &setup,
+            (&fs, &root),
+            (&seen, &before, [rebound, again]),
+            rng,
+        )
     }
 
     /// What was flushed after the cut outlives another one, and the loss of the index.
     fn check_again(
         setup: &Setup,
         (fs, _root): (&CrashFs, &Path),
-        (seen, before): (&[Option<u64>; KEYS], &[Vec<Option<u64>>]),
+        (seen, before, put): Expected<'_>,
         rng: &mut Rng,
     ) -> Verdict {
         if !rng.chance(4) {
@@ -173,7 +187,8 @@ impl After {
         for n in 0..KEYS {
             let found = get(&trial.stores[0], n)?;
             // A record without a slot may come to light: see the known limits.
-            let is_limit = rebuilt && seen[n] != Some(900) && before[n].contains(&found);
+            let is_put = seen[n].is_some() && put.contains(&n);
+            let is_limit = rebuilt && !is_put && before[n].contains(&found);
             if found != seen[n] && !is_limit {
                 return Err(format!(
                     "key {n} was flushed with {:?} and has {found:?} after a second cut, {how:?}, lost index: {lose}",

@@ -2,7 +2,7 @@
 
 use super::{Fault, PAUSE, Walk};
 use crate::digest::Digest;
-use crate::disk::envelope::{Envelope, Kind};
+use crate::disk::envelope::{Envelope, Kind, LifeWord};
 use crate::disk::header::REBUILDING;
 use crate::disk::index::Index;
 use crate::disk::inner::Inner;
@@ -111,7 +111,7 @@ impl Walk<'_> {
 
     fn record(&mut self, pack: &Arc<Pack>, record: &Record) -> Result<(), Trouble> {
         let envelope = &record.envelope;
-        if record.live && envelope.kind != Kind::Namespace {
+        if record.life == LifeWord::Live && envelope.kind != Kind::Namespace {
             self.report.entries += 1;
             self.progress.entries += 1;
         }
@@ -123,7 +123,7 @@ impl Walk<'_> {
                 return self.damaged(pack, place, record);
             }
         }
-        if !record.live {
+        if record.life != LifeWord::Live {
             return Ok(());
         }
         if self.is_in_order(place, record)? {
@@ -312,7 +312,7 @@ impl Inner {
         if let Some(binding) = found.iter().find(|binding| binding.slot.place == place) {
             self.drop_binding(index, binding).map_err(io)?;
         } else {
-            pack.mark_dead(record.offset).map_err(io)?;
+            pack.mark_gone(record.offset).map_err(io)?;
             let mut pending = self.pending.lock().expect(crate::disk::POISON);
             pending.add_pack(pack);
         }
