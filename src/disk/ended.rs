@@ -22,6 +22,8 @@ use crate::fingerprint::Fingerprint;
 use std::collections::HashMap;
 use std::io;
 
+const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
+
 /// The newest dead binding of each key, as a walk over all packs finds them.
 // Not a fast hash: keys come from the disk, and may have been chosen.
 #[derive(Debug, Default)]
@@ -65,7 +67,10 @@ impl Inner {
         };
         for (pack, _) in list(&self.files).map_err(io)? {
             match self.pack(pack) {
-                Ok(Some(pack)) => self.sync_pack(&pack)?,
+                Ok(Some(pack)) => self.sync_pack(&pack).inspect_err(|_| {
+                    // Of a failed sync the kernel speaks once; the next flush must hear of it.
+                    self.pending.lock().expect(POISON).failed += 1;
+                })?,
                 Ok(None) => {}
                 // Of another member of the group, who keeps it for itself: only that one marks in it.
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
