@@ -80,6 +80,12 @@ impl Inner {
     pub(super) fn move_all(&self, pack: &Arc<Pack>) -> Result<u64> {
         let io = |e| self.error("move entries to another pack", e);
         let number = pack.number;
+        // Another file may have its name: what is in that stays there, though the places are the same.
+        let other = if pack.is_named(&self.files).map_err(io)? {
+            None
+        } else {
+            Pack::open(&self.files, number).map_err(io)?
+        };
         let index = self.index();
         let mut keys = Vec::new();
         let mut contents = Vec::new();
@@ -93,6 +99,12 @@ impl Inner {
                 }
             })
             .map_err(io)?;
+        if let Some(other) = other {
+            let is_ours = |slot: &Slot| Ok(!self.leads_into(&index, &other, slot)?);
+            keys = keep(keys, |(_, slot)| is_ours(slot)).map_err(io)?;
+            contents = keep(contents, is_ours).map_err(io)?;
+            other.sync().map_err(io)?;
+        }
         let mut moved = Vec::new();
         let copied = self.copy_all(pack, (keys, contents), &mut moved);
         let lost = copied.inspect_err(|_| self.undo_copies(&moved))?;
@@ -100,6 +112,18 @@ impl Inner {
             self.retire_originals(batch)?;
         }
         Ok(lost)
+    }
+
+    /// Whether a slot leads to a record of `pack`, an open file with the name that the slot says.
+    fn leads_into(&self, index: &Index, pack: &Pack, slot: &Slot) -> io::Result<bool> {
+        let found = pack.envelope_or_hint(self.check(), slot.place.offset())?;
+        Ok(found.is_some_and(|(envelope, live)| {
+            let hash = |name: &[u8; 32]| index.hash_under(name, pack.key_id);
+            match slot.kind {
+                SlotKind::Key => live && hash(envelope.key.as_bytes()) == slot.hash,
+                SlotKind::Content => hash(envelope.digest.as_bytes()) == slot.hash,
+            }
+        }))
     }
 
     /// Copies bindings and contents, and makes the copies durable; `moved` has them also if that
@@ -164,7 +188,15 @@ impl Inner {
             .iter()
             .position(|(owned, _)| owned.pack.number == number)
         {
-            return Ok(Claim::Pack(pool.swap_remove(i).0));
+            let owned = pool.swap_remove(i).0;
+            drop(pool);
+            // Its file may have been exchanged.
+            let is_named = owned.pack.is_named(&self.files)?;
+            return Ok(if is_named {
+                Claim::Pack(owned)
+            } else {
+                Claim::None
+            });
         }
         drop(pool);
         OwnedPack::claim(&self.files, number, self.limits.pack)
@@ -295,6 +327,17 @@ impl Inner {
         self.drop_gone_packs();
         Ok(true)
     }
+}
+
+/// Those of `all` of which `keeps` says so.
+fn keep<T>(all: Vec<T>, keeps: impl Fn(&T) -> io::Result<bool>) -> io::Result<Vec<T>> {
+    let mut kept = Vec::new();
+    for one in all {
+        if keeps(&one)? {
+            kept.push(one);
+        }
+    }
+    Ok(kept)
 }
 
 #[cfg(test)]

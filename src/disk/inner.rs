@@ -300,7 +300,8 @@ impl Inner {
         }
     }
 
-    fn look_for_packs(&self) {
+    /// Drops handles of packs whose files lost their names, whoever did that.
+    pub(super) fn look_for_packs(&self) {
         let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(false);
         let mut packs = self.packs.write().expect(POISON);
         packs.retain(|_, pack| is_there(pack));

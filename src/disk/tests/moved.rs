@@ -1,5 +1,6 @@
 //! A directory whose files are moved by hand while it is in use.
 
+use super::open;
 use crate::disk::DiskStore;
 use crate::store::{Store, StoreExt};
 use crate::{ErrorKind, Fingerprint};
@@ -79,4 +80,49 @@ fn a_pack_that_was_cleared_away_is_not_written_to_because_the_index_was_lost_sin
     assert_eq!(found.as_slice(), [3; 100]);
     drop(second);
     assert!(open().get_artifact(&KEY).unwrap().is_some());
+}
+
+/// As when an older copy of the directory is put over it while processes have it open.
+#[test]
+fn a_pack_that_was_exchanged_costs_nobody_what_was_put_into_the_new_file_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = open(dir.path());
+    let key = |n: u8| Fingerprint::from_bytes([n; 32]);
+    one.put_bytes(&key(1), [1; 100]).unwrap();
+    one.flush().unwrap();
+    let place = {
+        let inner = &one.inner;
+        let found = inner.bindings(&inner.index(), &key(1)).unwrap();
+        found.live[0].slot.place
+    };
+    let pack = one.inner.files.layout.pack(place.pack());
+    let copy = dir.path().join("copy");
+    std::fs::copy(&pack, &copy).unwrap();
+    // Not in the copy, and not flushed.
+    one.put_bytes(&key(2), [2; 100]).unwrap();
+    std::fs::rename(&copy, &pack).unwrap();
+    let two = open(dir.path());
+    for n in 3..6 {
+        two.put_bytes(&key(n), [n; 100]).unwrap();
+    }
+    two.flush().unwrap();
+    let has = |n| two.get(&key(n)).unwrap().is_some();
+    let found = two.inner.bindings(&two.inner.index(), &key(3)).unwrap();
+    assert_eq!(
+        found.live[0].slot.place.pack(),
+        place.pack(),
+        "it went elsewhere"
+    );
+    // What is lost with the old file it may say; what is in the new one is not its to lose.
+    one.flush().ok();
+    assert!((3..6).all(has) && has(1));
+    one.inner.empty_pack(place.pack()).ok();
+    one.put_bytes(&key(7), [7; 100]).unwrap();
+    one.flush().ok();
+    assert!((3..6).all(has) && has(1) && has(7));
+    drop((one, two));
+    let store = open(dir.path());
+    for n in [1, 3, 4, 5, 7] {
+        assert!(store.get(&key(n)).unwrap().is_some(), "{n}");
+    }
 }
