@@ -81,10 +81,10 @@ impl Inner {
         let io = |e| self.error("move entries to another pack", e);
         let number = pack.number;
         // Another file may have its name: what is in that stays there, though the places are the same.
-        let other = if pack.is_named(&self.files).map_err(io)? {
-            None
-        } else {
+        let other = if pack.is_exchanged(&self.files).map_err(io)? {
             Pack::open(&self.files, number).map_err(io)?
+        } else {
+            None
         };
         let index = self.index();
         let mut keys = Vec::new();
@@ -190,12 +190,11 @@ impl Inner {
         {
             let owned = pool.swap_remove(i).0;
             drop(pool);
-            // Its file may have been exchanged.
-            let is_named = owned.pack.is_named(&self.files)?;
-            return Ok(if is_named {
-                Claim::Pack(owned)
-            } else {
+            let is_exchanged = owned.pack.is_exchanged(&self.files)?;
+            return Ok(if is_exchanged {
                 Claim::None
+            } else {
+                Claim::Pack(owned)
             });
         }
         drop(pool);

@@ -137,7 +137,7 @@ impl Inner {
 
     fn pass(&self, goal: Option<(EvictionReason, Target)>) -> Result<Vec<Eviction>> {
         // Of a file that was exchanged an old handle tells nothing: it must not cost others their slots.
-        self.look_for_packs();
+        self.drop_exchanged_packs();
         self.write_touches()?;
         let (index, mut survey) = self.recount()?;
         survey.forget_unused_contents();

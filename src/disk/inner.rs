@@ -300,8 +300,15 @@ impl Inner {
         }
     }
 
-    /// Drops handles of packs whose files lost their names, whoever did that.
-    pub(super) fn look_for_packs(&self) {
+    /// Drops handles of packs in whose place another file is. Of those whose files are just gone they still
+    /// tell what was in them.
+    pub(super) fn drop_exchanged_packs(&self) {
+        let is_exchanged = |pack: &Pack| pack.is_exchanged(&self.files).unwrap_or(false);
+        let mut packs = self.packs.write().expect(POISON);
+        packs.retain(|_, pack| !is_exchanged(pack));
+    }
+
+    fn look_for_packs(&self) {
         let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(false);
         let mut packs = self.packs.write().expect(POISON);
         packs.retain(|_, pack| is_there(pack));

@@ -162,6 +162,15 @@ impl Pack {
         }
     }
 
+    /// Whether another file is at the pack's path.
+    pub(super) fn is_exchanged(&self, files: &Files) -> io::Result<bool> {
+        match files.fs.stat(&files.layout.pack(self.number)) {
+            Ok(named) => Ok(!self.file.meta()?.same_file(&named)),
+            Err(e) if is_absent(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Whether the pack reaches to `end`.
     fn reaches(&self, end: u64) -> io::Result<bool> {
         Ok(end <= MAX_PACK && (end <= self.seen.load(Ordering::Relaxed) || end <= self.len()?))
