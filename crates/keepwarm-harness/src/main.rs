@@ -176,11 +176,16 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     }
     let wanted = |name: &str| args.scenario.iter().any(|asked| asked == name);
     let runs = Arc::new(Runs::default());
-    let mut good = true;
+    let mut failures = Vec::new();
     for scenario in SCENARIOS {
         if !args.list && (wanted("all") || wanted(scenario.name)) {
-            good &= run_one(args, scenario, &runs)?;
+            failures.extend(run_one(args, scenario, &runs)?);
         }
+    }
+    let good = failures.is_empty();
+    if !good {
+        // Once more: whoever reads only the end must see what it was.
+        println!("\nwhat failed:\n{}", failures.join("\n"));
     }
     match &args.only {
         // Green because nothing was run would be a lie.
@@ -201,8 +206,12 @@ fn nothing(part: &str, runs: &Runs) -> Usage {
     ))
 }
 
-/// Whether all came out as it must.
-fn run_one(args: &Args, scenario: &Scenario, runs: &Arc<Runs>) -> Result<bool, Box<dyn Error>> {
+/// Tells what did not come out as it must.
+fn run_one(
+    args: &Args,
+    scenario: &Scenario,
+    runs: &Arc<Runs>,
+) -> Result<Vec<String>, Box<dyn Error>> {
     let temp = tempfile::Builder::new()
         .prefix("keepwarm-harness-")
         .tempdir_in(args.dir.clone().unwrap_or_else(std::env::temp_dir))?;
@@ -225,15 +234,17 @@ fn run_one(args: &Args, scenario: &Scenario, runs: &Arc<Runs>) -> Result<bool, B
         Ok(tallies) => {
             report.tell(&context, scenario.name, &tallies)?;
             println!("{:<28} {} s", scenario.name, start.elapsed().as_secs());
-            Ok(tallies.iter().all(tally::Tally::is_as_expected))
+            let bad = tallies.iter().filter(|tally| !tally.is_as_expected());
+            Ok(bad.map(tally::Tally::summary).collect())
         }
         Err(error) => {
-            let skipped = error.downcast_ref::<Skip>();
-            match skipped {
-                Some(Skip(why)) => println!("!!! SKIPPED {}: {why}", scenario.name),
-                None => println!("{:<28} FAILED: the harness: {error}", scenario.name),
+            if let Some(Skip(why)) = error.downcast_ref::<Skip>() {
+                println!("!!! SKIPPED {}: {why}", scenario.name);
+                return Ok(Vec::new());
             }
-            Ok(skipped.is_some())
+            let failed = format!("{:<28} FAILED: the harness: {error}", scenario.name);
+            println!("{failed}");
+            Ok(vec![failed])
         }
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct Tally {
     expect: Expect,
     watched: Vec<(Fault, u64)>,
     facts: Vec<(&'static str, u64)>,
+    /// What was printed of faults.
+    told: Vec<String>,
 }
 
 /// Notes printed of one kind of fault in one run.
@@ -101,6 +103,7 @@ impl Tally {
             expect,
             watched: watched.iter().map(|fault| (*fault, 0)).collect(),
             facts: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -138,7 +141,9 @@ impl Tally {
         };
         *count += 1;
         if self.expect == Expect::Clean && *count <= NOTES {
-            eprintln!("  {} {}: {note}", self.name, fault.name());
+            let note = format!("  {} {}: {note}", self.name, fault.name());
+            eprintln!("{note}");
+            self.told.push(note);
         }
     }
 
@@ -156,6 +161,7 @@ impl Tally {
                 other.add(name, value);
             }
         }
+        other.told.extend(self.told);
     }
 
     /// One of the same name and kind that has counted nothing, for a thread of its own.
@@ -175,6 +181,13 @@ impl Tally {
             Expect::Clean => None,
             Expect::Caught(fault) => Some(fault),
         }
+    }
+
+    /// What was printed of faults, and the line of the run.
+    pub(crate) fn summary(&self) -> String {
+        let mut lines = self.told.clone();
+        lines.push(self.to_string());
+        lines.join("\n")
     }
 
     /// What must be zero.

@@ -35,6 +35,9 @@ pub(crate) struct Settings {
     /// In a storm, nobody clears.
     #[arg(long)]
     pub(crate) no_clear: bool,
+    /// Of a hundred calls so many are removals, at most five.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) removes: u64,
     /// Somebody else takes away what this one put: misses are fair.
     #[arg(long)]
     pub(crate) robbed: bool,
@@ -103,8 +106,8 @@ impl Worker<'_> {
     fn step(&mut self) -> Done {
         match self.rng.below(100) {
             0..=44 => self.put(),
-            45..=49 => self.remove(),
-            50..=72 => {
+            n @ 45..=49 if n < 45 + self.settings.removes => self.remove(),
+            45..=72 => {
                 let key = self.own_key();
                 self.get(key)
             }
