@@ -77,7 +77,10 @@ impl Pack {
             opened => opened,
         };
         match opened {
-            Ok(file) => Self::from_file(files, number, file),
+            Ok(file) => {
+                let len = file.meta_at_open()?.id.len;
+                Self::from_file(files, number, (file, len))
+            }
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(e),
         }
@@ -99,14 +102,12 @@ impl Pack {
         Ok(envelope::decode_pack_header(&header, number).map(|(_, key_id)| key_id))
     }
 
+    /// With the length that the file had, at the latest now.
     fn from_file(
         files: &Files,
         number: PackNumber,
-        file: Arc<dyn RawFile>,
+        (file, len): (Arc<dyn RawFile>, u64),
     ) -> io::Result<Option<Arc<Self>>> {
-        // Looked at now, not when it was opened: whoever claims it has its lock since, and what others
-        // appended and synced in between is settled.
-        let len = file.meta()?.id.len;
         if len < PACK_HEADER as u64 {
             return Ok(None);
         }
@@ -456,7 +457,8 @@ impl OwnedPack {
             let header = envelope::encode_pack_header(files.check.id(), &id);
             let done = file
                 .write_at(&header, 0)
-                .and_then(|()| Pack::from_file(files, number, Arc::clone(&file)));
+                .and_then(|()| file.meta())
+                .and_then(|meta| Pack::from_file(files, number, (Arc::clone(&file), meta.id.len)));
             match done {
                 Ok(Some(pack)) => {
                     return Ok(Self::new(pack, lock, (PACK_HEADER as u64, limit)));
@@ -485,7 +487,10 @@ impl OwnedPack {
         if !lock.try_lock()? {
             return Ok(Claim::None);
         }
-        let Some(pack) = Pack::from_file(files, number, file)? else {
+        // Looked at now, not when it was opened: what others appended and synced before they gave up the
+        // lock is settled.
+        let len = file.meta()?.id.len;
+        let Some(pack) = Pack::from_file(files, number, (file, len))? else {
             return Ok(Claim::Foreign(lock));
         };
         let end = pack.len()?.next_multiple_of(ALIGN);

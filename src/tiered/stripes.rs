@@ -20,8 +20,15 @@ const STRIPES: u64 = 256;
 #[derive(Debug, Default)]
 struct Stripe {
     version: AtomicU64,
-    held: Mutex<bool>,
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: bool,
+    /// Threads that sleep until it is free. Waking nobody would be a system call a change.
+    waiting: usize,
 }
 
 /// See the [module](self).
@@ -34,31 +41,33 @@ pub(super) struct Stripes(Box<[Stripe]>);
 pub(super) struct StripeGuard<'a>(&'a Stripe);
 
 impl Stripe {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        let Ok(held) = self.held.lock() else {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let Ok(state) = self.state.lock() else {
             panic!("the lock of a stripe of a tiered store is poisoned");
         };
-        held
+        state
     }
 
     fn acquire(&self, deadline: Instant) -> Result<StripeGuard<'_>> {
-        let mut held = self.lock();
-        while *held {
+        let mut state = self.lock();
+        while state.held {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let action = "wait for another change of the same key";
                 return Err(Error::new(ErrorKind::Timeout, action));
             }
-            let Ok((guard, _)) = self.freed.wait_timeout(held, left) else {
+            state.waiting += 1;
+            let Ok((guard, _)) = self.freed.wait_timeout(state, left) else {
                 panic!("the lock of a stripe of a tiered store is poisoned");
             };
-            held = guard;
+            state = guard;
+            state.waiting -= 1;
         }
-        Ok(self.hold(held))
+        Ok(self.hold(state))
     }
 
-    fn hold(&self, mut held: MutexGuard<'_, bool>) -> StripeGuard<'_> {
-        *held = true;
+    fn hold(&self, mut state: MutexGuard<'_, State>) -> StripeGuard<'_> {
+        state.held = true;
         // Before anything is done under it: who sees some of that finds another version.
         self.version.fetch_add(1, Ordering::AcqRel);
         StripeGuard(self)
@@ -92,17 +101,17 @@ impl Stripes {
     /// Holds the stripe of a key if nobody does and its version is still `version`. Never waits.
     pub(super) fn acquire_if(&self, fold: u64, version: u64) -> Option<StripeGuard<'_>> {
         let stripe = self.stripe(fold);
-        let held = match stripe.held.try_lock() {
-            Ok(held) => held,
+        let state = match stripe.state.try_lock() {
+            Ok(state) => state,
             Err(TryLockError::WouldBlock) => return None,
             Err(TryLockError::Poisoned(_)) => {
                 panic!("the lock of a stripe of a tiered store is poisoned")
             }
         };
-        if *held || stripe.version.load(Ordering::Acquire) != version {
+        if state.held || stripe.version.load(Ordering::Acquire) != version {
             return None;
         }
-        Some(stripe.hold(held))
+        Some(stripe.hold(state))
     }
 
     /// Holds every stripe. Taken in one order, by one who holds none: no cycle of waits.
@@ -116,8 +125,11 @@ impl Drop for StripeGuard<'_> {
         // After what was done under it and before the next holder: who reads the new version
         // sees what was done.
         self.0.version.fetch_add(1, Ordering::Release);
-        *self.0.lock() = false;
-        self.0.freed.notify_one();
+        let mut state = self.0.lock();
+        state.held = false;
+        if state.waiting > 0 {
+            self.0.freed.notify_one();
+        }
     }
 }
 

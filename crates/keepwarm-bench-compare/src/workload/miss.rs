@@ -10,7 +10,7 @@ pub(super) fn run(task: &Task<'_>) -> Result<Vec<Reading>, Fault> {
     let store = task.open()?;
     // One hit, so that whatever is done once is done.
     check(&*store, &task.data, &[0])?;
-    let calls = task.plan.traced.unwrap_or(task.plan.scaled(100_000, 2000));
+    let calls = task.plan.traced.unwrap_or(task.plan.scaled(50_000, 2000));
     let mut hits = 0_u64;
     let first = task.plan.round << 32;
     let clock = Clock::start();
