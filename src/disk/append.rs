@@ -4,7 +4,7 @@ use super::counters::Counters;
 use super::envelope::{Envelope, record_len};
 use super::inner::Inner;
 use super::layout::PackNumber;
-use super::pack::{Claim, OwnedPack, Pack, list};
+use super::pack::{Claim, Held, OwnedPack, Pack, list};
 use super::put::into_io;
 use super::slot::Place;
 use crate::sync::Arc;
@@ -16,12 +16,14 @@ const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread pani
 impl Inner {
     /// Appends a record to a pack that this process holds, other than `except`. No lock is held. Not in
     /// a forked child: it has its parent's packs, and would append where that appends.
+    ///
+    /// The caller keeps the claim until the record is bound, or never will be.
     pub(super) fn append(
         &self,
         envelope: &Envelope,
         payload: &[u8],
         except: Option<&Pack>,
-    ) -> io::Result<(Place, Arc<Pack>)> {
+    ) -> io::Result<(Place, Arc<Pack>, Arc<Held>)> {
         let len = record_len(envelope.kind, envelope.length)
             .ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
         let mut owned = match self.take_pack(len, except) {
@@ -35,14 +37,14 @@ impl Inner {
         };
         // A pack in which a write failed is given up: its end is not known any more.
         let place = owned.append(self.check(), envelope, payload)?;
-        let pack = Arc::clone(&owned.pack);
+        let (pack, claim) = (Arc::clone(&owned.pack), owned.hold());
         Counters::add(&self.counters.written_bytes, len);
         self.pending.lock().expect(POISON).add_pack(&pack);
         self.pool
             .lock()
             .expect(POISON)
             .push((owned, Instant::now()));
-        Ok((place, pack))
+        Ok((place, pack, claim))
     }
 
     /// A claimed pack with room for `len` bytes: from the pool, an idle one, or a new one.

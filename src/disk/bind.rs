@@ -9,7 +9,7 @@ use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lookup::Binding;
 use super::object::{self};
-use super::pack::Pack;
+use super::pack::{Held, Pack};
 use super::slot::{Allocated, Place, Slot, SlotKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
@@ -27,6 +27,9 @@ pub(super) struct Appended {
     pub(super) envelope: Envelope,
     pub(super) place: Place,
     pub(super) pack: Arc<Pack>,
+    /// Until it is bound.
+    #[expect(dead_code, reason = "held, not read")]
+    pub(super) claim: Arc<Held>,
     /// Bytes of an object that this put published.
     pub(super) object_bytes: u64,
     /// When it counts as used: at its generation, or before, if it comes from elsewhere.

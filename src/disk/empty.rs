@@ -188,6 +188,9 @@ impl Inner {
             .iter()
             .position(|(owned, _)| owned.pack.number == number)
         {
+            if pool[i].0.awaits_binding() {
+                return Ok(Claim::None);
+            }
             let owned = pool.swap_remove(i).0;
             drop(pool);
             let is_exchanged = owned.pack.is_exchanged(&self.files)?;
@@ -294,16 +297,22 @@ impl Inner {
     fn unlink_pack(&self, owned: &OwnedPack) -> Result<bool> {
         let io = |e| self.error("unlink a pack", e);
         let number = owned.pack.number;
-        // What is dead in it may stand for marks elsewhere.
+        let is_needed = |index: &Index| {
+            let mut needed = false;
+            let looked = index.for_each(|_, slot| needed |= slot.place.pack() == number);
+            looked.map(|()| needed).map_err(io)
+        };
+        // What is dead in it may stand for marks elsewhere; and all that will ever be dead in it is so
+        // by now, for nobody binds anything in a pack that is claimed.
+        match self.locked_and_complete()? {
+            Some(locked) if !is_needed(&locked.index)? => {}
+            _ => return Ok(false),
+        }
         self.make_ends_durable()?;
         let Some(locked) = self.locked_and_complete()? else {
             return Ok(false);
         };
-        let mut needed = false;
-        locked
-            .index
-            .for_each(|_, slot| needed |= slot.place.pack() == number)
-            .map_err(io)?;
+        let needed = is_needed(&locked.index)?;
         if needed || !owned.pack.is_named(&self.files).map_err(io)? {
             return Ok(!needed);
         }
@@ -441,6 +450,49 @@ mod tests {
         inner.drop_slot(binding.at, &binding.slot, dead).unwrap();
         let slots = inner.index().find(SlotKind::Key, binding.slot.hash);
         assert_eq!(slots.unwrap().len(), 0);
+    }
+
+    /// Who removes a key marks it dead, and may be killed before its slot is gone.
+    #[test]
+    fn what_was_ended_while_it_moves_does_not_come_alive_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(dir.path()).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store.put_bytes(&KEY, [1; 100]).unwrap();
+        let inner = &store.inner;
+        let binding = inner.bindings(&inner.index(), &KEY).unwrap().live.remove(0);
+        let place = binding.slot.place;
+        binding.pack.mark_dead(place.offset()).unwrap();
+        let copy = inner.copy(&binding.envelope, &[1; 100], &binding.pack, (place, place));
+        assert!(copy.unwrap().is_none());
+        assert!(store.get_artifact(&KEY).unwrap().is_none());
+        // What is put now is not taken for what was removed.
+        store.put_bytes(&KEY, [1; 100]).unwrap();
+        store.flush().unwrap();
+        inner.rebuild_now().unwrap();
+        assert!(store.get_artifact(&KEY).unwrap().is_some());
+    }
+
+    /// Whoever has claimed a pack relies on that nothing is bound in it any more.
+    #[test]
+    fn no_pack_is_claimed_in_which_a_record_is_about_to_be_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, original, copy) = moving(&dir);
+        let other = DiskStore::open(dir.path()).unwrap();
+        let inner = &store.inner;
+        inner.retire_originals(&[copy]).unwrap();
+        let envelope = original.envelope;
+        let (place, _, claim) = inner.append(&envelope, &[1; 100], None).unwrap();
+        let number = place.pack();
+        let moves = |store: &DiskStore| store.inner.empty_pack(number).unwrap();
+        assert!(!moves(&store), "the handle that appended has it");
+        store.flush().unwrap();
+        assert!(!moves(&other), "a flush gives packs up");
+        drop(claim);
+        assert!(moves(&other));
+        assert!(store.get_artifact(&KEY).unwrap().is_some());
     }
 
     /// Of copies any may be the one that is left, also not the one that others share.

@@ -57,6 +57,8 @@ impl Inner {
     /// any more; not under the lock.
     pub(super) fn make_ends_durable(&self) -> Result<()> {
         let io = |e| self.error("make removals durable", e);
+        // The file that is there now has to be synced.
+        self.drop_exchanged_packs();
         let begun = {
             let locked = self.locked()?;
             let number = locked.index.begin_to_settle_ends().map_err(io)?;
@@ -65,6 +67,7 @@ impl Inner {
         let Some((number, seed)) = begun else {
             return Ok(());
         };
+        let mut all = true;
         for (pack, _) in list(&self.files).map_err(io)? {
             match self.pack(pack) {
                 Ok(Some(pack)) => self.sync_pack(&pack).inspect_err(|_| {
@@ -72,13 +75,13 @@ impl Inner {
                     self.pending.lock().expect(POISON).failed += 1;
                 })?,
                 Ok(None) => {}
-                // Of another member of the group, who keeps it for itself: only that one marks in it.
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+                // Of another member of the group, who keeps it for itself, and has yet to sync it.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => all = false,
                 Err(e) => return Err(io(e)),
             }
         }
         let locked = self.locked()?;
-        if locked.index.seed() == seed {
+        if all && locked.index.seed() == seed {
             locked.index.ends_are_settled(number).map_err(io)?;
         }
         Ok(())

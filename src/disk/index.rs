@@ -12,6 +12,7 @@ use super::pack::{random_bytes, sync_once};
 use super::private::Private;
 use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::{BUCKET_BYTES, BUCKET_WORDS, Bucket, HeapTable, PIECE, Position};
+use crate::few::Few;
 use crate::sync::{Arc, AtomicBool, IndexWord, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Meta, RawFile};
@@ -29,7 +30,7 @@ const LOAD_LIMIT: u64 = 13;
 /// Last uses within so many bytes of the table are written together: a page.
 const NEAR: u64 = 4096;
 /// The slots found for one hash: all of two buckets at most.
-pub(super) type Matches = Vec<(Position, Slot)>;
+pub(super) type Matches = Few<(Position, Slot)>;
 
 #[derive(Debug)]
 pub(super) struct Index {
@@ -309,15 +310,23 @@ impl Index {
     }
 
     /// A total or counter; zero where it cannot be read.
+    #[inline]
     pub(super) fn field(&self, field: Field) -> u64 {
         self.word(field as usize)
     }
 
     /// A word of the header; zero where it cannot be read.
+    #[inline]
     fn word(&self, at: usize) -> u64 {
-        if let Some(words) = self.words.header() {
-            return words[at].load(Ordering::Relaxed);
+        match self.words.header() {
+            Some(words) => words[at].load(Ordering::Relaxed),
+            None => self.read_word(at),
         }
+    }
+
+    /// The same of an index that is not mapped.
+    #[cold]
+    fn read_word(&self, at: usize) -> u64 {
         let mut bytes = [0; 8];
         let read = |file: &dyn RawFile| file.read_at(&mut bytes, at as u64 * 8);
         match self.file().and_then(read) {
@@ -402,8 +411,9 @@ impl Index {
 
     /// What has changed when a slot for a key was written and an older one of it is emptied: a
     /// binding counts as a put, a copy by the space it takes.
+    #[inline]
     pub(super) fn moves(&self) -> [u64; 2] {
-        [self.field(Field::Puts), self.field(Field::DiskBytes)]
+        [Field::Puts, Field::DiskBytes].map(|field| self.field(field))
     }
 
     /// Writes: sets a total. The caller holds the lock.
@@ -490,9 +500,9 @@ impl Index {
         Ok(look(Bucket(&words)))
     }
 
-    /// The slots that may be those of `hash`; allocates only if there are any.
+    /// The slots that may be those of `hash`; allocates only if there are several.
     pub(super) fn find(&self, kind: SlotKind, hash: SlotHash) -> io::Result<Matches> {
-        let mut found = Vec::new();
+        let mut found = Few::new();
         for bucket in hash.buckets(self.constants.buckets) {
             self.with_bucket(bucket, |words| {
                 let matches = words.matches(kind, hash);
@@ -500,6 +510,14 @@ impl Index {
             })?;
         }
         Ok(found)
+    }
+
+    /// Whether [`find`](Self::find) may find anything.
+    pub(super) fn may_have(&self, kind: SlotKind, hash: SlotHash) -> io::Result<bool> {
+        let tag = hash.tag(kind);
+        let [first, second] = hash.buckets(self.constants.buckets);
+        let has = |bucket| self.with_bucket(bucket, |words| words.has_tag(tag));
+        Ok(has(first)? | has(second)?)
     }
 
     /// What is in a slot now.

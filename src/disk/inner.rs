@@ -18,6 +18,7 @@ use super::verified::{Verified, Verify};
 use super::{Mapping, counters::Counters};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, RwLock};
+use crate::sys::CoarseClock;
 use rustc_hash::FxHashMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -28,7 +29,8 @@ const OPEN_PACKS: usize = 192;
 
 /// So many hits of a handle that is younger than [`SHORT_LIFE`] start no thread.
 const FEW_HITS: u64 = 16;
-const SHORT_LIFE: Duration = Duration::from_millis(100);
+/// Nanoseconds.
+const SHORT_LIFE: u64 = 100_000_000;
 
 /// Limits and thresholds, all in bytes but for entries.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +77,10 @@ pub(super) struct Inner {
     pub(super) swept: AtomicBool,
     /// Which start of the machine this is, once somebody asked.
     pub(super) boot: OnceLock<Option<u64>>,
-    pub(super) born: Instant,
-    /// Milliseconds after `born` at which the path was last compared.
+    /// Runs since the handle was opened. A get that misses reads it, and a better clock takes as long as
+    /// the rest of the miss.
+    pub(super) born: CoarseClock,
+    /// Nanoseconds after that at which the path was last compared.
     pub(super) looked: AtomicU64,
     /// Who opened it.
     pub(super) process: u32,
@@ -115,7 +119,7 @@ impl Inner {
             generation: AtomicU64::new(0),
             swept: AtomicBool::new(false),
             boot: OnceLock::default(),
-            born: Instant::now(),
+            born: CoarseClock::start(),
             looked: AtomicU64::new(0),
             process: std::process::id(),
         }

@@ -19,10 +19,10 @@ use crate::fingerprint::Fingerprint;
 use crate::store::{is_past, now};
 use crate::sync::{Arc, Ordering, fence};
 use std::io;
-use std::time::Duration;
 
-/// A handle that only misses looks at the index's path this often, to see that it was replaced.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A handle that only misses looks at the index's path this often, in nanoseconds, to see that it was
+/// replaced.
+const LOOK_AGAIN: u64 = 1_000_000_000;
 
 /// A get looks this often: where something was found damaged or moved away, what is beside it or
 /// where it went is served.
@@ -136,6 +136,19 @@ impl Inner {
         Ok(found)
     }
 
+    /// Whether a key has no slot, for who does not hold the lock; `false` is no answer. What nearly every
+    /// miss comes to. Why nothing must have moved meanwhile tells
+    /// [`moving_bindings`](Self::moving_bindings).
+    fn is_absent(index: &Index, key: &Fingerprint) -> io::Result<bool> {
+        let before = index.moves();
+        fence(Ordering::Acquire);
+        if index.may_have(SlotKind::Key, index.hash(key.as_bytes()))? {
+            return Ok(false);
+        }
+        fence(Ordering::Acquire);
+        Ok(index.moves() == before)
+    }
+
     /// The bindings of `key` at one moment, for who does not hold the lock.
     ///
     /// Bindings are looked at one after the other, while a flush or a removal may bury them, the
@@ -227,16 +240,17 @@ impl Inner {
 
     pub(super) fn is_time_to_look(&self) -> bool {
         let now = self.born.elapsed();
-        let last = Duration::from_millis(self.looked.load(Ordering::Relaxed));
-        if now.saturating_sub(last) < LOOK_AGAIN {
+        if now.saturating_sub(self.looked.load(Ordering::Relaxed)) < LOOK_AGAIN {
             return false;
         }
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.looked.store(now, Ordering::Relaxed);
         true
     }
 
     fn look(&self, index: &Index, key: &Fingerprint) -> io::Result<Look> {
+        if Self::is_absent(index, key)? {
+            return Ok(Look::Nothing);
+        }
         let mut found = self.settled_bindings(index, key)?;
         let Some(binding) = found.live.pop() else {
             return Ok(if found.is_empty() {

@@ -136,7 +136,7 @@ impl Inner {
     ) -> Result<Option<Moved>> {
         let io = |e| self.error("move an entry to another pack", e);
         for _ in 0..APPENDS {
-            let (place, pack) = self.append(envelope, payload, Some(from)).map_err(io)?;
+            let (place, pack, _claim) = self.append(envelope, payload, Some(from)).map_err(io)?;
             Counters::add(&self.counters.rewritten_bytes, payload.len() as u64);
             let mut locked = self.locked()?;
             if !pack.is_named(&self.files).map_err(io)? {
@@ -152,6 +152,10 @@ impl Inner {
             let Some((_, slot)) = slots.into_iter().find(|(_, slot)| slot.place == original) else {
                 return Ok(None);
             };
+            // Whoever ends a binding marks it before the slot goes, and may be killed in between.
+            if !self.is_live_in(original, from).map_err(io)? {
+                return Ok(None);
+            }
             self.insert(&mut locked, &Slot { place, ..slot })?;
             pack.mark_live(place.offset()).map_err(io)?;
             return Ok(Some(Moved {
@@ -164,6 +168,16 @@ impl Inner {
             }));
         }
         Err(io(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Whether the binding at a place is alive; of a place in `pack` that one is asked, whatever file has
+    /// its name by now.
+    fn is_live_in(&self, place: Place, pack: &Pack) -> io::Result<bool> {
+        if place.pack() == pack.number {
+            let found = pack.envelope(self.check(), place.offset())?;
+            return Ok(found.is_some_and(|(_, live)| live));
+        }
+        Ok(self.envelope(place)?.is_some_and(|(_, _, live)| live))
     }
 
     /// Content in the pack whose own key is gone lives on under a key that shares it.

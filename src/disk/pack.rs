@@ -419,11 +419,17 @@ fn is_special(_: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct OwnedPack {
     pub(super) pack: Arc<Pack>,
-    /// The file whose lock is held until the drop.
-    lock: Arc<dyn RawFile>,
+    claim: Arc<Held>,
     end: u64,
     /// No more than this many bytes.
     limit: u64,
+}
+
+/// The lock of a claimed pack. It is given up when the last one drops it: whoever appends, and who
+/// has appended and not bound yet, so that nothing is bound in a pack that another one has claimed.
+#[derive(Debug)]
+pub(super) struct Held {
+    lock: Arc<dyn RawFile>,
     /// Who took the lock: a forked child must not give up what its parent relies on.
     process: u32,
 }
@@ -505,11 +511,23 @@ impl OwnedPack {
     fn new(pack: Arc<Pack>, lock: Arc<dyn RawFile>, (end, limit): (u64, u64)) -> Self {
         Self {
             pack,
-            lock,
+            claim: Arc::new(Held {
+                lock,
+                process: std::process::id(),
+            }),
             end,
             limit,
-            process: std::process::id(),
         }
+    }
+
+    /// Keeps it claimed.
+    pub(super) fn hold(&self) -> Arc<Held> {
+        Arc::clone(&self.claim)
+    }
+
+    /// Whether a record in it may yet be bound.
+    pub(super) fn awaits_binding(&self) -> bool {
+        Arc::strong_count(&self.claim) > 1
     }
 
     /// Whether a record of `len` bytes still fits.
@@ -539,7 +557,7 @@ impl OwnedPack {
     }
 }
 
-impl Drop for OwnedPack {
+impl Drop for Held {
     fn drop(&mut self) {
         if self.process != std::process::id() {
             return;

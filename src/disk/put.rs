@@ -103,11 +103,12 @@ impl Inner {
         };
         let before = (Arc::clone(&index), index.field(Field::Epoch));
         let payload = if kind.carries_payload() { bytes } else { &[] };
-        let (place, pack) = self.append(&envelope, payload, None)?;
+        let (place, pack, claim) = self.append(&envelope, payload, None)?;
         let appended = Appended {
             envelope,
             place,
             pack,
+            claim,
             object_bytes,
             last_use: used.unwrap_or(generation),
             before,
@@ -237,11 +238,12 @@ impl Inner {
                 ..*envelope
             };
             let before = (index, epoch);
-            let (place, pack) = self.append(&envelope, name, None).map_err(io)?;
+            let (place, pack, claim) = self.append(&envelope, name, None).map_err(io)?;
             let appended = Appended {
                 envelope,
                 place,
                 pack,
+                claim,
                 object_bytes: 0,
                 last_use: envelope.generation,
                 before,

@@ -38,7 +38,7 @@ pub(super) struct Recency {
     writing: Mutex<()>,
     /// Set once when half of the room is taken.
     due: AtomicBool,
-    /// Milliseconds after the birth of the handle before which no get tries to write.
+    /// Nanoseconds after the birth of the handle before which no get tries to write.
     not_before: AtomicU64,
 }
 
@@ -160,13 +160,13 @@ impl Inner {
 
     /// Writes the uses on the thread of a get that found no room; `false` if that did not work.
     fn make_room_for_uses(&self) -> bool {
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = self.born.elapsed();
         if now < self.recency.not_before.load(Ordering::Relaxed) || !self.is_own_process() {
             return false;
         }
         let done = self.write_uses(FULL_WAIT).is_ok();
         if !done {
-            let later = now.saturating_add(u64::try_from(PAUSE.as_millis()).unwrap_or(0));
+            let later = now.saturating_add(u64::try_from(PAUSE.as_nanos()).unwrap_or(0));
             self.recency.not_before.store(later, Ordering::Relaxed);
         }
         done

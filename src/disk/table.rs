@@ -100,6 +100,21 @@ impl Bucket<'_> {
         })
     }
 
+    /// Whether a slot has a tag: less than finding it.
+    pub(super) fn has_tag(&self, tag: u32) -> bool {
+        const LOW: u64 = 0x0000_0001_0000_0001;
+        let both = u64::from(tag) | u64::from(tag) << 32;
+        let Some(words) = self.0.first_chunk::<TAG_WORDS>() else {
+            return false;
+        };
+        // A half that is zero borrows from its top bit; one that is not only where the one below is.
+        let zeros = words.iter().fold(0, |zeros, word| {
+            let differs = word.load(Ordering::Relaxed) ^ both;
+            zeros | (differs.wrapping_sub(LOW) & !differs)
+        });
+        zeros & (LOW << 31) != 0
+    }
+
     /// The first empty slot and the number of empty ones.
     pub(super) fn room(&self) -> (Option<usize>, usize) {
         let empty = (0..SLOTS).filter(|&slot| self.tag(slot) == 0);
@@ -227,5 +242,42 @@ impl HeapTable {
             let values = words.iter().map(|word| word.load(Ordering::Relaxed));
             values.flat_map(u64::to_ne_bytes).collect()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The two ways to look for a tag agree, wherever it is and whatever stands beside it: tags that
+        /// differ by one or by the top bit are what a subtraction could take for it.
+        #[test]
+        fn a_tag_is_seen_where_it_is_found(
+            tag in 1_u32..,
+            filled in prop::collection::vec((0..SLOTS, 0_u32..7), 0..SLOTS),
+        ) {
+            let mut tags = [0; SLOTS];
+            for (slot, like) in filled {
+                let near = [tag, tag ^ 1, tag.wrapping_add(1), tag.wrapping_sub(1), tag ^ 1 << 31, 1, u32::MAX];
+                tags[slot] = near[like as usize];
+            }
+            let words: Vec<IndexWord> = (0..BUCKET_WORDS)
+                .map(|word| {
+                    let mut bytes = [0; 8];
+                    for (half, out) in bytes.chunks_exact_mut(4).enumerate() {
+                        let tag = tags.get(2 * word + half).unwrap_or(&tag);
+                        out.copy_from_slice(&tag.to_ne_bytes());
+                    }
+                    IndexWord::new(u64::from_ne_bytes(bytes))
+                })
+                .collect();
+            let bucket = Bucket(&words);
+            prop_assert_eq!(bucket.has_tag(tag), tags.contains(&tag));
+            let found: Vec<usize> = bucket.tagged(tag).collect();
+            let there: Vec<usize> = (0..SLOTS).filter(|slot| tags[*slot] == tag).collect();
+            prop_assert_eq!(found, there);
+        }
     }
 }

@@ -98,7 +98,7 @@ fn a_removed_value_does_not_come_back_where_it_was_before_it_moved() {
     // As if the pack had never been emptied: its file is back, and alive in it is what was.
     let store = open(dir.path());
     let inner = &store.inner;
-    let (place, pack) = inner.append(&copy.envelope, &[1; 100], None).unwrap();
+    let (place, pack, _claim) = inner.append(&copy.envelope, &[1; 100], None).unwrap();
     pack.mark_live(place.offset()).unwrap();
     drop(store);
     lose_index(dir.path());
@@ -136,11 +136,12 @@ fn appended_before(store: &DiskStore, generation: u64, before: &Binding) -> Appe
     let mut envelope = before.envelope;
     envelope.generation = generation;
     let epoch = index.field(Field::Epoch);
-    let (place, pack) = inner.append(&envelope, &[1; 100], None).unwrap();
+    let (place, pack, claim) = inner.append(&envelope, &[1; 100], None).unwrap();
     Appended {
         envelope,
         place,
         pack,
+        claim,
         object_bytes: 0,
         last_use: generation,
         before: (index, epoch),
@@ -263,4 +264,55 @@ fn what_was_bound_before_the_machine_was_started_is_bound_anew_and_relied_on_the
     index.set_generation(1).unwrap();
     store.put_bytes(&OTHER, [2; 100]).unwrap();
     assert_eq!(put(), PutStatus::Stored);
+}
+
+/// What one with another secret finds when it rebuilds the index is all that its owner has.
+#[test]
+fn records_in_the_place_of_a_torn_payload_are_found_by_whoever_rebuilds() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = || {
+        let store = DiskStore::builder().authenticate(b"ours").open(dir.path());
+        let store = store.unwrap();
+        store.inner.wait_for_rebuild().unwrap();
+        store
+    };
+    let store = ours();
+    let pack = put(&store, 1).pack;
+    let path = store.inner.files.layout.pack(pack.number);
+    let whole = fs::read(&path).unwrap();
+    store.put_bytes(&OTHER, vec![2; 100_000]).unwrap();
+    drop(store);
+    // Its writer was killed in the middle of the append.
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(whole.len() as u64 + 300).unwrap();
+    drop(file);
+    let store = ours();
+    let keys: Vec<_> = (10..200)
+        .map(|n| Fingerprint::from_bytes([n; 32]))
+        .collect();
+    for key in &keys {
+        store.put_bytes(key, key.as_bytes().repeat(30)).unwrap();
+    }
+    store.flush().unwrap();
+    assert_eq!(
+        store
+            .inner
+            .bindings(&store.inner.index(), &keys[0])
+            .unwrap()
+            .live[0]
+            .pack
+            .number,
+        pack.number
+    );
+    drop(store);
+    lose_index(dir.path());
+    let theirs = DiskStore::builder()
+        .authenticate(b"theirs")
+        .open(dir.path());
+    theirs.unwrap().inner.wait_for_rebuild().unwrap();
+    let store = ours();
+    assert_eq!(value(&store), Some(1));
+    for key in &keys {
+        assert!(store.get_artifact(key).unwrap().is_some(), "{key:?}");
+    }
 }

@@ -53,7 +53,7 @@ fn copies_of_a_record_do_not_crowd_out_what_is_put_after_them_nor_come_back_once
     let binding = inner.bindings(&inner.index(), &KEY).unwrap().live.pop();
     let envelope = binding.unwrap().envelope;
     for _ in 0..40 {
-        let (place, pack) = inner.append(&envelope, &[1; 100], None).unwrap();
+        let (place, pack, _claim) = inner.append(&envelope, &[1; 100], None).unwrap();
         pack.mark_live(place.offset()).unwrap();
     }
     inner.rebuild_now().unwrap();
