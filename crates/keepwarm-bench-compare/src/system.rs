@@ -186,7 +186,9 @@ pub(crate) fn machine(dir: &Path) -> Vec<(&'static str, String)> {
     let processor = field(&read("/proc/cpuinfo"), "model name");
     let cores = thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let memory = field(&read("/proc/meminfo"), "MemTotal");
-    let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    // The number; what follows is whoever built it.
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let system = format!("{} {kernel}", std::env::consts::OS);
     let load = read("/proc/loadavg")
         .split(' ')

@@ -22,7 +22,7 @@ pub(super) fn run(task: &Task<'_>) -> Result<Vec<Reading>, Fault> {
         store.close()?;
         return Ok(vec![cost.per(gets, MAIN, Basis::Cpu)]);
     }
-    let times = 2;
+    let times = task.plan.scaled(5, 2);
     let (mut handles, mut bytes) = (Cost::default(), Cost::default());
     for time in 0..times {
         let order = shuffled(&mut task.random(3 + time), task.data.count);
