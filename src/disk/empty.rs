@@ -358,8 +358,8 @@ mod tests {
 
     const KEY: Fingerprint = Fingerprint::from_bytes([7; 32]);
 
-    /// A store with one entry that has a copy by now: its binding and what was moved.
-    fn moving(dir: &tempfile::TempDir) -> (DiskStore, Binding, Moved) {
+    /// A store with one entry, and its binding.
+    fn bound(dir: &tempfile::TempDir) -> (DiskStore, Binding) {
         let store = DiskStore::open(dir.path()).unwrap();
         while store.is_rebuilding() {
             std::thread::yield_now();
@@ -367,7 +367,13 @@ mod tests {
         store.put_bytes(&KEY, [1; 100]).unwrap();
         let inner = &store.inner;
         let binding = inner.bindings(&inner.index(), &KEY).unwrap().live.remove(0);
-        let place = binding.slot.place;
+        (store, binding)
+    }
+
+    /// The same where the entry has a copy by now, and what was moved.
+    fn moving(dir: &tempfile::TempDir) -> (DiskStore, Binding, Moved) {
+        let (store, binding) = bound(dir);
+        let (inner, place) = (&store.inner, binding.slot.place);
         let copy = inner.copy(&binding.envelope, &[1; 100], &binding.pack, (place, place));
         let copy = copy.unwrap().unwrap();
         (store, binding, copy)
@@ -456,14 +462,8 @@ mod tests {
     #[test]
     fn what_was_ended_while_it_moves_does_not_come_alive_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
-        let store = DiskStore::open(dir.path()).unwrap();
-        while store.is_rebuilding() {
-            std::thread::yield_now();
-        }
-        store.put_bytes(&KEY, [1; 100]).unwrap();
-        let inner = &store.inner;
-        let binding = inner.bindings(&inner.index(), &KEY).unwrap().live.remove(0);
-        let place = binding.slot.place;
+        let (store, binding) = bound(&dir);
+        let (inner, place) = (&store.inner, binding.slot.place);
         binding.pack.mark_dead(place.offset()).unwrap();
         let copy = inner.copy(&binding.envelope, &[1; 100], &binding.pack, (place, place));
         assert!(copy.unwrap().is_none());
