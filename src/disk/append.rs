@@ -38,6 +38,11 @@ impl Inner {
         // A pack in which a write failed is given up: its end is not known any more.
         let place = owned.append(self.check(), envelope, payload)?;
         let (pack, claim) = (Arc::clone(&owned.pack), owned.hold());
+        let written = place.offset()..place.offset().saturating_add(len);
+        self.unsynced
+            .lock()
+            .expect(POISON)
+            .note(pack.ident, written);
         Counters::add(&self.counters.written_bytes, len);
         self.pending.lock().expect(POISON).add_pack(&pack);
         self.pool
@@ -82,10 +87,13 @@ impl Inner {
 
     /// Whether a sync of a pack failed here, and no flush has made up for that yet.
     pub(super) fn is_doubtful(&self, number: PackNumber) -> bool {
-        let failed = |pack: Option<&Arc<Pack>>| pack.is_some_and(|pack| pack.has_failed());
         // One lock after the other, never both.
-        let pending = failed(self.pending.lock().expect(POISON).packs.get(&number));
-        pending || failed(self.packs.read().expect(POISON).get(&number))
+        let pending = self.pending.lock().expect(POISON);
+        let mut packs = pending.packs.values();
+        let is_pending = packs.any(|pack| pack.number == number && pack.has_failed());
+        drop(pending);
+        let known = self.packs.read().expect(POISON);
+        is_pending || known.get(&number).is_some_and(|pack| pack.has_failed())
     }
 
     /// Lets readers share the handle of a claimed pack.

@@ -1,4 +1,4 @@
-//! Clearing: objects and packs are moved aside as a whole, then deleted.
+//! Clearing: objects and packs are moved aside as a whole, and deleted once that is durable.
 
 use super::header::Field;
 use super::index::{Index, NewIndex};
@@ -7,6 +7,7 @@ use super::pack::Pack;
 use crate::error::Result;
 use std::io;
 use std::mem;
+use std::path::PathBuf;
 
 const POISON: &str = "a lock of keepwarm's disk store is poisoned: a thread panicked under it";
 
@@ -39,9 +40,7 @@ impl Inner {
         let new = match self.start_over(&locked) {
             // A full disk: what was moved aside makes room, now rather than later.
             Err(_) => {
-                for folder in aside.drain(..) {
-                    self.files.fs.remove_tree(&folder).ok();
-                }
+                self.delete(mem::take(&mut aside));
                 self.start_over(&locked)?
             }
             Ok(new) => new,
@@ -59,11 +58,19 @@ impl Inner {
         self.packs.write().expect(POISON).clear();
         drop(locked);
         drop(given_up);
-        for folder in aside {
-            // What cannot be removed now is swept with the temporary folder.
-            self.files.fs.remove_tree(&folder).ok();
-        }
+        self.delete(aside);
         Ok(())
+    }
+
+    /// Deletes what was moved aside. What cannot be deleted now is swept with the temporary folder.
+    fn delete(&self, aside: Vec<PathBuf>) {
+        // A power cut that undoes the clear must not find half of the packs gone: what is dead in one
+        // stands for marks in others, which may not be durable.
+        if self.files.fs.sync_dir(self.files.layout.base()).is_ok() {
+            for folder in aside {
+                self.files.fs.remove_tree(&folder).ok();
+            }
+        }
     }
 
     /// Makes empty folders and publishes an empty index. The caller holds the lock.

@@ -287,7 +287,8 @@ impl Inner {
     fn sync_moved(&self, moved: &FxHashMap<PackNumber, Arc<Pack>>) -> Result<()> {
         let io = |e| self.error("sync moved entries", e);
         for pack in moved.values() {
-            pack.sync().map_err(io)?;
+            let len = pack.sync().map_err(io)?;
+            self.unsynced.lock().expect(POISON).settle(pack.ident, len);
         }
         self.sync_pack_names()?;
         self.sync_index()
@@ -304,14 +305,18 @@ impl Inner {
         };
         // What is dead in it may stand for marks elsewhere; and all that will ever be dead in it is so
         // by now, for nobody binds anything in a pack that is claimed.
-        match self.locked_and_complete()? {
-            Some(locked) if !is_needed(&locked.index)? => {}
+        let before = match self.locked_and_complete()? {
+            Some(locked) if !is_needed(&locked.index)? => locked.index,
             _ => return Ok(false),
-        }
+        };
         self.make_ends_durable()?;
         let Some(locked) = self.locked_and_complete()? else {
             return Ok(false);
         };
+        if !Arc::ptr_eq(&locked.index, &before) {
+            // One that was made anew may have brought something in the pack to light. Next pass.
+            return Ok(false);
+        }
         let needed = is_needed(&locked.index)?;
         if needed || !owned.pack.is_named(&self.files).map_err(io)? {
             return Ok(!needed);
@@ -331,7 +336,15 @@ impl Inner {
         locked.index.subtract(Field::DiskBytes, len).map_err(io)?;
         locked.index.add(Field::Epoch, 1).map_err(io)?;
         drop(locked);
-        self.pending.lock().expect(POISON).packs.remove(&number);
+        self.pending
+            .lock()
+            .expect(POISON)
+            .packs
+            .remove(&owned.pack.ident);
+        self.unsynced
+            .lock()
+            .expect(POISON)
+            .settle(owned.pack.ident, u64::MAX);
         self.drop_gone_packs();
         Ok(true)
     }

@@ -51,7 +51,9 @@ pub(super) const GONE: [u8; 8] = *b"GONEgone";
 pub(super) enum LifeWord {
     Live,
     Dead,
-    /// It never lived, or is gone from here: it is as if it were not there.
+    /// It is gone from here: as if it were not there.
+    Gone,
+    /// It never lived.
     None,
 }
 
@@ -61,6 +63,8 @@ impl LifeWord {
             Self::Live
         } else if word == DEAD {
             Self::Dead
+        } else if word == GONE {
+            Self::Gone
         } else {
             Self::None
         }
@@ -363,7 +367,7 @@ mod tests {
         for (word, life) in [
             (LIVE, LifeWord::Live),
             (DEAD, LifeWord::Dead),
-            (GONE, LifeWord::None),
+            (GONE, LifeWord::Gone),
             (PENDING, LifeWord::None),
         ] {
             bytes[120..].copy_from_slice(&word);

@@ -223,7 +223,12 @@ impl Inner {
                 {
                     continue;
                 }
-                if let Some(freed) = self.evict_slot(&locked.index, *at, slot).map_err(io)? {
+                let freed = match self.evict_slot(&locked.index, *at, slot) {
+                    // In a pack that another member of the group keeps for itself.
+                    Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => continue,
+                    freed => freed.map_err(io)?,
+                };
+                if let Some(freed) = freed {
                     entries += 1;
                     bytes = freed.saturating_add(bytes);
                     oldest = oldest.min(slot.last_use);

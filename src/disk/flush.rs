@@ -123,8 +123,9 @@ impl Inner {
         }
     }
 
-    /// Syncs an object. If that fails it is written anew; if that fails too it is taken back.
-    /// While it is neither, it is suspect.
+    /// Syncs an object. If that fails it is written anew. If that fails too, what this handle has bound to it
+    /// since it last synced is taken back, and the object as well if nobody else is bound to it: of what others
+    /// bound, or this one before, a flush may have said that it is durable. While it is neither, it is suspect.
     pub(super) fn sync_object(
         &self,
         digest: &Digest,
@@ -166,6 +167,16 @@ impl Inner {
                 return Ok(());
             }
             let tag = locked.index.hash(digest.as_bytes()).tag(SlotKind::Content);
+            if is_damaged {
+                let unsynced = self.unsynced.lock().expect(POISON);
+                let is_ours = |slot: &Slot| {
+                    slot.kind == SlotKind::Key && slot.content == tag && unsynced.has(slot.place)
+                };
+                self.take_back(&locked, Some(digest), is_ours)?;
+                if self.is_bound(&locked.index, digest)? {
+                    break;
+                }
+            }
             let is_lost = |slot: &Slot| match slot.kind {
                 SlotKind::Key => slot.content == tag,
                 SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
@@ -242,22 +253,21 @@ impl Inner {
     }
 
     /// Syncs a pack. If that fails, or the pack lost its name, what is bound to it is written
-    /// elsewhere. If that fails too, what was appended since it was opened or last synced is taken
-    /// back (of a pack that lost its name, everything). What stands before that stays, for an earlier
-    /// flush may have promised it; and since it may also be what nobody synced, the pack stays
+    /// elsewhere. If that fails too, what this handle has appended since it last synced is taken back (of
+    /// a pack that lost its name, everything). The rest stays, for an earlier flush, or another handle's, may
+    /// have promised it; and since it may also be what nobody synced, the pack stays
     /// pending, so that no later flush says yes before it was written elsewhere.
     pub(super) fn sync_pack(&self, pack: &Arc<Pack>) -> Result<()> {
         let io = |e| Error::io("sync a pack", self.files.layout.pack(pack.number), e);
         let named = pack.is_named(&self.files).map_err(io)?;
         let failure = match pack.sync() {
-            Ok(()) if named => {
-                // The one that is appended to may be opened anew.
-                if let Some(other) = self.packs.read().expect(POISON).get(&pack.number) {
-                    other.settle(pack.settled());
+            Ok(len) => {
+                self.unsynced.lock().expect(POISON).settle(pack.ident, len);
+                if named {
+                    return Ok(());
                 }
-                return Ok(());
+                None
             }
-            Ok(()) => None,
             Err(e) => Some(io(e)),
         };
         if failure.is_none() && !self.is_referred_to(pack)? {
@@ -276,23 +286,32 @@ impl Inner {
         match self.move_all(pack) {
             // What is dead in it stays dead: its marks are written again, for the failed sync may
             // have lost them.
-            Ok(0) => pack.bury_again(self.check()).map_err(io),
-            Ok(_) => Err(failure.unwrap_or_else(|| {
-                Error::new(
-                    ErrorKind::WriteFailed,
-                    "sync a pack; entries in it were lost",
-                )
-                .with_path(self.files.layout.pack(pack.number))
-            })),
+            Ok(lost) => {
+                let buried = pack.bury_again(self.check()).map_err(io);
+                if buried.is_err() {
+                    self.pending.lock().expect(POISON).add_pack(pack);
+                }
+                if lost == 0 {
+                    return buried;
+                }
+                Err(failure.unwrap_or_else(|| {
+                    Error::new(
+                        ErrorKind::WriteFailed,
+                        "sync a pack; entries in it were lost",
+                    )
+                    .with_path(self.files.layout.pack(pack.number))
+                }))
+            }
             Err(e) => {
-                // Of a pack without a name nothing is left to stay.
-                let from = if named { pack.settled() } else { 0 };
                 if named {
                     self.pending.lock().expect(POISON).add_pack(pack);
                 }
                 let locked = self.locked()?;
-                let is_lost =
-                    |slot: &Slot| slot.place.pack() == pack.number && slot.place.offset() >= from;
+                // Of a pack without a name nothing is left to stay.
+                let unsynced = self.unsynced.lock().expect(POISON);
+                let is_lost = |slot: &Slot| {
+                    slot.place.pack() == pack.number && (!named || unsynced.has(slot.place))
+                };
                 self.take_back(&locked, None, is_lost)?;
                 Err(failure.unwrap_or(e))
             }
@@ -353,19 +372,110 @@ mod tests {
         Fingerprint::builder("flush").field("name", name).finish()
     }
 
+    const EVERY_SYNC: Fault = Fault {
+        when: When::From(1),
+        errno: 5,
+        calls: Call::Sync as u32,
+        short: false,
+    };
+
+    fn open(dir: &tempfile::TempDir, plan: &Arc<Plan>) -> DiskStore {
+        let fs = Arc::new(FaultFs::real(plan));
+        let root = dir.path().canonicalize().unwrap();
+        let store = DiskStore::builder().open_with(root, fs).unwrap();
+        while store.is_rebuilding() {
+            std::thread::yield_now();
+        }
+        store
+    }
+
+    /// Others may have flushed what stands behind the end that a handle saw when it opened a pack.
+    #[test]
+    fn a_failed_sync_takes_back_nothing_that_another_handle_flushed() {
+        let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+        let first = open(&dir, &plan);
+        let put = |store: &DiskStore, name: &str| {
+            let bytes = name.repeat(20).into_bytes();
+            let _ = store.put(&key(name), bytes.into()).unwrap();
+        };
+        put(&first, "first");
+        put(&first, "goes");
+        first.flush().unwrap();
+        let second = DiskStore::open(dir.path()).unwrap();
+        put(&second, "second");
+        second.flush().unwrap();
+        let packs = first.inner.files.layout.packs();
+        assert_eq!(std::fs::read_dir(packs).unwrap().count(), 1, "of both");
+        first.remove(&key("goes")).unwrap();
+        plan.start(EVERY_SYNC);
+        assert!(first.flush().is_err());
+        assert!(plan.stop() > 0);
+        first.flush().unwrap();
+        for store in [first, second, open(&dir, &plan)] {
+            for name in ["first", "second"] {
+                assert!(store.get(&key(name)).unwrap().is_some(), "{name}");
+            }
+        }
+    }
+
+    /// An object that is durable may be relied on by a key that is not.
+    #[test]
+    fn an_object_that_another_key_was_flushed_with_is_not_taken_back() {
+        let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+        let store = open(&dir, &plan);
+        let put = |name: &str| {
+            let _ = store.put(&key(name), vec![7; 400_000].into()).unwrap();
+        };
+        put("flushed");
+        store.flush().unwrap();
+        put("since");
+        plan.start(EVERY_SYNC);
+        assert!(store.flush().is_err());
+        assert!(store.flush().is_err(), "it is not forgotten");
+        assert!(plan.stop() > 0);
+        assert!(store.get(&key("flushed")).unwrap().is_some());
+        assert!(store.get(&key("since")).unwrap().is_none());
+        store.flush().unwrap();
+        put("since");
+        store.flush().unwrap();
+        for store in [store, open(&dir, &plan)] {
+            for name in ["flushed", "since"] {
+                assert!(store.get(&key(name)).unwrap().is_some(), "{name}");
+            }
+        }
+    }
+
+    /// Where the marks of what was removed can be made durable neither at once nor anew, the next flush
+    /// has to know.
+    #[test]
+    fn a_pack_whose_marks_could_not_be_written_again_stays_pending() {
+        let mut failed = 0;
+        for call in 1..8 {
+            let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+            let store = open(&dir, &plan);
+            let _ = store.put(&key("goes"), vec![1].into()).unwrap();
+            store.flush().unwrap();
+            store.remove(&key("goes")).unwrap();
+            let pending = || store.inner.pending.lock().unwrap();
+            let pack = pending().packs.values().next().unwrap().clone();
+            let fault = |when| Fault { when, ..EVERY_SYNC };
+            plan.start(fault(When::Once(1)));
+            assert!(pack.sync().is_err());
+            plan.start(fault(When::Once(call)));
+            if store.flush().is_err() {
+                failed += 1;
+                assert!(pending().packs.contains_key(&pack.ident), "call {call}");
+                plan.stop();
+                store.flush().unwrap();
+            }
+        }
+        assert!(failed > 0);
+    }
+
     #[test]
     fn a_failed_sync_takes_back_nothing_that_an_earlier_flush_made_durable() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
-        let plan = Arc::new(Plan::default());
-        let open = || {
-            let fs = Arc::new(FaultFs::real(&plan));
-            let store = DiskStore::builder().open_with(root.clone(), fs).unwrap();
-            while store.is_rebuilding() {
-                std::thread::yield_now();
-            }
-            store
-        };
+        let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+        let open = || open(&dir, &plan);
         let put = |store: &DiskStore, name: &str| {
             // Equal bytes of two keys are stored once.
             let bytes = vec![1; if name == "since" { 99 } else { 100 }];
@@ -380,12 +490,7 @@ mod tests {
         put(&store, "by this one");
         store.flush().unwrap();
         put(&store, "since");
-        plan.start(Fault {
-            when: When::From(1),
-            errno: 5,
-            calls: Call::Sync as u32,
-            short: false,
-        });
+        plan.start(EVERY_SYNC);
         assert!(store.flush().is_err(), "no sync worked");
         assert!(store.flush().is_err(), "nor did the next");
         assert!(plan.stop() > 0);

@@ -512,6 +512,11 @@ impl Index {
         Ok(found)
     }
 
+    /// Whether looking into it takes no system call.
+    pub(super) fn is_mapped(&self) -> bool {
+        self.words.header().is_some()
+    }
+
     /// Whether [`find`](Self::find) may find anything.
     pub(super) fn may_have(&self, kind: SlotKind, hash: SlotHash) -> io::Result<bool> {
         let tag = hash.tag(kind);

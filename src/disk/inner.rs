@@ -8,7 +8,7 @@ use super::layout::{INDEX, PackNumber};
 use super::life::Life;
 use super::lock::{DirLock, LockGuard};
 use super::pack::{Files, OwnedPack, Pack};
-use super::pending::Pending;
+use super::pending::{Pending, Unsynced};
 use super::publish::{newer, open_index};
 use super::recency::Recency;
 use super::right::Waited;
@@ -61,6 +61,7 @@ pub(super) struct Inner {
     /// Packs that are claimed and that nobody appends to at the moment.
     pub(super) pool: Mutex<Vec<(OwnedPack, Instant)>>,
     pub(super) pending: Mutex<Pending>,
+    pub(super) unsynced: Mutex<Unsynced>,
     pub(super) flush_gate: Mutex<()>,
     pub(super) evict_gate: Mutex<()>,
     pub(super) evictor: Mutex<Option<Waited>>,
@@ -107,6 +108,7 @@ impl Inner {
             epoch: AtomicU64::new(0),
             pool: Mutex::default(),
             pending: Mutex::default(),
+            unsynced: Mutex::default(),
             flush_gate: Mutex::default(),
             evict_gate: Mutex::default(),
             evictor: Mutex::default(),

@@ -140,6 +140,10 @@ impl Inner {
     /// miss comes to. Why nothing must have moved meanwhile tells
     /// [`moving_bindings`](Self::moving_bindings).
     fn is_absent(index: &Index, key: &Fingerprint) -> io::Result<bool> {
+        // Else it is four reads of the file, which each hit would pay as well.
+        if !index.is_mapped() {
+            return Ok(false);
+        }
         let before = index.moves();
         fence(Ordering::Acquire);
         if index.may_have(SlotKind::Key, index.hash(key.as_bytes()))? {

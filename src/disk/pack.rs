@@ -14,7 +14,7 @@ use super::verified::Places;
 use crate::digest::Digest;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 use crate::sys::mapping::SharedMap;
-use crate::sys::{Access, FileSystem, Meta, RawFile};
+use crate::sys::{Access, FileId, FileSystem, Meta, RawFile};
 use std::io::{self, IoSlice};
 
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
@@ -32,16 +32,18 @@ pub(super) struct Pack {
     id: [u8; 16],
     file: Arc<dyn RawFile>,
     map: Option<SharedMap>,
+    /// Which file it is; another one may have its name by now.
+    pub(super) ident: Ident,
     /// A length that `fstat` has seen.
     seen: AtomicU64,
     /// Where payloads were verified through this handle.
     pub(super) verified: Places,
     /// A sync failed: the kernel may have given pages up, of which a later sync says nothing.
     failed: AtomicBool,
-    /// What stands below this length was there when the pack was opened, or was synced since: no
-    /// failed sync takes it back.
-    settled: AtomicU64,
 }
+
+/// A pack's number, and device and inode of its file where there are such.
+pub(super) type Ident = (PackNumber, [u64; 2]);
 
 /// What the files of a directory are opened with.
 #[derive(Clone, Debug)]
@@ -78,8 +80,8 @@ impl Pack {
         };
         match opened {
             Ok(file) => {
-                let len = file.meta_at_open()?.id.len;
-                Self::from_file(files, number, (file, len))
+                let id = file.meta_at_open()?.id;
+                Self::from_file(files, number, (file, id))
             }
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(e),
@@ -106,8 +108,9 @@ impl Pack {
     fn from_file(
         files: &Files,
         number: PackNumber,
-        (file, len): (Arc<dyn RawFile>, u64),
+        (file, id_of_file): (Arc<dyn RawFile>, FileId),
     ) -> io::Result<Option<Arc<Self>>> {
+        let len = id_of_file.len;
         if len < PACK_HEADER as u64 {
             return Ok(None);
         }
@@ -135,10 +138,10 @@ impl Pack {
             id,
             file,
             map,
+            ident: (number, [id_of_file.device, id_of_file.inode]),
             seen: AtomicU64::new(len),
             verified: Places::default(),
             failed: AtomicBool::new(false),
-            settled: AtomicU64::new(len),
         })))
     }
 
@@ -314,17 +317,14 @@ impl Pack {
         self.file.write_at(&LIVE, offset + LIFE_WORD)
     }
 
-    /// Makes what was written durable. Once that failed it fails for ever: what is in the pack has
-    /// to be written elsewhere.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    /// Makes what was written durable; tells how far. Once that failed it fails for ever: what is in the
+    /// pack has to be written elsewhere.
+    pub(super) fn sync(&self) -> io::Result<u64> {
         // Before the sync: what is appended meanwhile may not be covered. It only serves to know
         // what stays when a later one fails.
-        let len = self.len();
+        let len = self.len().unwrap_or(0);
         sync_once(&*self.file, &self.failed)?;
-        if let Ok(len) = len {
-            self.settle(len);
-        }
-        Ok(())
+        Ok(len)
     }
 
     /// Whether a sync failed.
@@ -332,31 +332,23 @@ impl Pack {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// After a failed sync, when everything in the pack is bound elsewhere: writes the marks of
-    /// dead bindings once more and makes these durable.
+    /// After a failed sync, when everything in the pack is bound elsewhere: writes the marks of what
+    /// was ended once more and makes these durable.
     pub(super) fn bury_again(&self, check: &CheckKey) -> io::Result<()> {
         if !self.has_failed() {
             return Ok(());
         }
-        let mut dead = Vec::new();
-        self.walk(check, |offset, _, life| {
-            if life == LifeWord::Dead {
-                dead.push(offset);
-            }
+        let (mut dead, mut gone) = (Vec::new(), Vec::new());
+        self.walk(check, |offset, _, life| match life {
+            LifeWord::Dead => dead.push(offset),
+            LifeWord::Gone => gone.push(offset),
+            LifeWord::Live | LifeWord::None => {}
         })?;
         dead.into_iter()
             .try_for_each(|offset| self.mark_dead(offset))?;
+        gone.into_iter()
+            .try_for_each(|offset| self.mark_gone(offset))?;
         self.file.sync()
-    }
-
-    /// Tells that a sync through another handle of the file has reached this far.
-    pub(super) fn settle(&self, len: u64) {
-        self.settled.fetch_max(len, Ordering::Relaxed);
-    }
-
-    /// Records from here on may be ones that no sync has reached yet.
-    pub(super) fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Relaxed)
     }
 
     /// Whether the payload of the envelope at `offset` has the digest; nothing is allocated.
@@ -464,7 +456,7 @@ impl OwnedPack {
             let done = file
                 .write_at(&header, 0)
                 .and_then(|()| file.meta())
-                .and_then(|meta| Pack::from_file(files, number, (Arc::clone(&file), meta.id.len)));
+                .and_then(|meta| Pack::from_file(files, number, (Arc::clone(&file), meta.id)));
             match done {
                 Ok(Some(pack)) => {
                     return Ok(Self::new(pack, lock, (PACK_HEADER as u64, limit)));
@@ -495,8 +487,8 @@ impl OwnedPack {
         }
         // Looked at now, not when it was opened: what others appended and synced before they gave up the
         // lock is settled.
-        let len = file.meta()?.id.len;
-        let Some(pack) = Pack::from_file(files, number, (file, len))? else {
+        let id = file.meta()?.id;
+        let Some(pack) = Pack::from_file(files, number, (file, id))? else {
             return Ok(Claim::Foreign(lock));
         };
         let end = pack.len()?.next_multiple_of(ALIGN);

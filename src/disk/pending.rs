@@ -1,16 +1,17 @@
 //! What was written, or relied on, since the last flush.
 
-use super::layout::PackNumber;
-use super::pack::Pack;
+use super::pack::{Ident, Pack};
+use super::slot::Place;
 use crate::digest::Digest;
 use crate::fingerprint::Fingerprint;
 use crate::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::ops::Range;
 
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// Packs with appends, life words or adopted bindings that were not synced.
-    pub(super) packs: FxHashMap<PackNumber, Arc<Pack>>,
+    pub(super) packs: FxHashMap<Ident, Arc<Pack>>,
     pub(super) objects: FxHashSet<Digest>,
     /// Objects of which a sync failed: they are written anew or taken back, whatever a later sync
     /// says.
@@ -28,7 +29,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn add_pack(&mut self, pack: &Arc<Pack>) {
         self.packs
-            .entry(pack.number)
+            .entry(pack.ident)
             .or_insert_with(|| Arc::clone(pack));
         self.index = true;
     }
@@ -50,5 +51,71 @@ impl Pending {
         self.index |= other.index;
         self.names |= other.names;
         self.failed += other.failed;
+    }
+}
+
+/// What this handle has appended to packs and no sync has reached yet: all that a failed sync may take
+/// back. Of anything else somebody's flush may have said that it is durable.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced(FxHashMap<Ident, Vec<Range<u64>>>);
+
+impl Unsynced {
+    /// Notes an append.
+    pub(super) fn note(&mut self, pack: Ident, written: Range<u64>) {
+        let all = self.0.entry(pack).or_default();
+        match all.last_mut() {
+            Some(last) if last.end == written.start => last.end = written.end,
+            _ => all.push(written),
+        }
+    }
+
+    /// Notes that a pack was synced up to `len`.
+    pub(super) fn settle(&mut self, pack: Ident, len: u64) {
+        let Some(all) = self.0.get_mut(&pack) else {
+            return;
+        };
+        all.retain_mut(|written| {
+            written.start = written.start.max(len);
+            !written.is_empty()
+        });
+        if all.is_empty() {
+            self.0.remove(&pack);
+        }
+    }
+
+    /// Whether a record is among it. Of two files with the name of its pack either may have it.
+    pub(super) fn has(&self, place: Place) -> bool {
+        let (number, offset) = (place.pack(), place.offset());
+        let files = self.0.iter().filter(|((of, _), _)| *of == number);
+        files
+            .flat_map(|(_, all)| all)
+            .any(|written| written.contains(&offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::layout::PackNumber;
+
+    #[test]
+    fn what_was_synced_is_no_longer_unsynced_and_the_rest_is() {
+        let pack = (PackNumber(7), [1, 2]);
+        let place = |offset| Place::new(pack.0, offset);
+        let mut unsynced = Unsynced::default();
+        unsynced.note(pack, 64..640);
+        unsynced.note(pack, 640..1024);
+        // Somebody else appended in between.
+        unsynced.note(pack, 2048..4096);
+        let seen =
+            |unsynced: &Unsynced| [64, 960, 1024, 2048, 4032].map(|at| unsynced.has(place(at)));
+        assert_eq!(seen(&unsynced), [true, true, false, true, true]);
+        unsynced.settle(pack, 960);
+        assert_eq!(seen(&unsynced), [false, true, false, true, true]);
+        unsynced.settle((pack.0, [1, 3]), 1 << 20);
+        unsynced.settle(pack, 4032);
+        assert_eq!(seen(&unsynced), [false, false, false, false, true]);
+        unsynced.settle(pack, 4096);
+        assert!(unsynced.0.is_empty());
     }
 }

@@ -215,6 +215,7 @@ impl Inner {
         let io = |e| self.error("prune a directory", e);
         let _right = self.right_to_prune("prune entries of")?;
         for _ in 0..PASSES {
+            self.drop_exchanged_packs();
             self.write_touches()?;
             let (index, survey) = self.recount()?;
             let before = index.field(Field::DiskBytes);

@@ -109,7 +109,11 @@ impl Inner {
                 let is_copy = binding.envelope.generation == newest.0;
                 if older && (!is_copy || live.iter().any(|b| b.slot.place == newest.1)) {
                     let offset = binding.slot.place.offset();
-                    locked.index.note_end().map_err(io)?;
+                    // A put that was overtaken long ago must not be bound below it, whatever becomes of
+                    // the newest.
+                    let hash = locked.index.hash(key.as_bytes());
+                    let number = binding.envelope.generation;
+                    locked.index.note_newest_end(hash, number).map_err(io)?;
                     end(&binding.pack, offset, is_copy).map_err(io)?;
                     locked
                         .index

@@ -38,7 +38,8 @@ impl Pack {
 
     /// The same of a pack under another key: every [hint](Self::hint), but for those in a payload that is
     /// whole: nobody could tell them from a record there. What is not whole may be what an append left
-    /// that was torn, and others were appended where its payload would have been.
+    /// that was torn, and others were appended where its payload would have been; of what is found there
+    /// only what seems to live counts, for it may be a payload's after all, and ends nothing.
     pub(super) fn walk_hints(&self, each: impl FnMut(u64, Envelope, LifeWord)) -> io::Result<()> {
         self.walk_by((&|offset| self.hint_and_life(offset), true), each)
     }
@@ -64,15 +65,21 @@ impl Pack {
         let (mut from, len) = (0, self.len()?);
         // Who made records up to contain one another must not have all of them hashed.
         let mut to_hash = len.saturating_mul(4);
+        let mut doubtful = 0;
         while let Some(record) = self.next_by(read, from, len)? {
             let Record { envelope, .. } = record;
-            each(record.offset, envelope, record.life);
+            if record.offset >= doubtful || record.life == LifeWord::Live {
+                each(record.offset, envelope, record.life);
+            }
             from = record.next;
             if skips && envelope.kind.carries_payload() {
                 let (length, digest) = (envelope.length, &envelope.digest);
-                if length > to_hash || self.is_whole(record.offset, length, digest)? {
-                    let whole = envelope::record_len(envelope.kind, length).unwrap_or(ALIGN);
-                    from = record.offset.saturating_add(whole);
+                let whole = envelope::record_len(envelope.kind, length).unwrap_or(ALIGN);
+                let end = record.offset.saturating_add(whole);
+                if length <= to_hash && self.is_whole(record.offset, length, digest)? {
+                    from = end;
+                } else {
+                    doubtful = end.max(doubtful);
                 }
                 to_hash = to_hash.saturating_sub(length);
             }

@@ -121,7 +121,7 @@ fn what_was_found_damaged_ends_nothing_that_is_older() {
     drop(store);
     let store = open(dir.path());
     assert_eq!(value(&store), Some(1));
-    assert_eq!(life(&store, &newer), LifeWord::None);
+    assert_eq!(life(&store, &newer), LifeWord::Gone);
     drop(store);
     lose_index(dir.path());
     let store = open(dir.path());
@@ -238,6 +238,28 @@ fn before_a_pack_goes_all_marks_are_durable_that_it_may_stand_for() {
             .iter()
             .any(|note| note.contains("sync of an open file"))
     );
+}
+
+/// A power cut that undoes a clear finds all packs, or none.
+#[test]
+fn a_clear_deletes_nothing_before_it_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let notes = Notes::default();
+    let fs = SpyFs(RealFs::UNCHECKED, Arc::clone(&notes));
+    let root = dir.path().canonicalize().unwrap();
+    let store = DiskStoreBuilder::default().open_with(root.clone(), Arc::new(fs));
+    let store = store.unwrap();
+    put(&store, 1);
+    notes.lock().unwrap().clear();
+    store.clear().unwrap();
+    let notes = std::mem::take(&mut *notes.lock().unwrap());
+    let last = notes.iter().rposition(|note| note.starts_with("rename"));
+    let (before, then) = notes.split_at(last.unwrap());
+    assert!(before.iter().all(|note| !note.starts_with("remove")));
+    let synced = format!("sync {}", root.join("v1").display());
+    let synced = then.iter().position(|note| *note == synced);
+    let removed = then.iter().position(|note| note.starts_with("remove"));
+    assert!(synced.is_some() && synced < removed, "{notes:?}");
 }
 
 #[test]

@@ -305,7 +305,11 @@ impl Inner {
         let io = |e| self.error("end a record that is damaged or without content", e);
         let locked = self.locked()?;
         let index = &locked.index;
-        if !is_wrong(index).map_err(io)? || !self.is_still(pack, record).map_err(io)? {
+        // While it is being rebuilt, what it does not know is not missing.
+        if index.has_flag(REBUILDING)
+            || !is_wrong(index).map_err(io)?
+            || !self.is_still(pack, record).map_err(io)?
+        {
             return Ok(false);
         }
         let found = self.bindings(index, &record.envelope.key).map_err(io)?.live;
