@@ -592,15 +592,18 @@ impl Index {
     /// costs less than two. Readers may see the parts in any order. The caller holds the lock.
     pub(super) fn write(&self, at: Position, slot: &Slot) -> io::Result<()> {
         let (bytes, range) = self.with_bucket(at.bucket, |words| words.with_slot(at.slot, slot))?;
-        let bucket = header::SIZE as u64 + at.bucket * BUCKET_BYTES;
-        self.file()?
-            .write_at(&bytes[range.clone()], bucket + range.start as u64)
+        self.write_in_bucket(at.bucket, &bytes, range)
     }
 
-    /// Writes: empties a slot. The caller holds the lock.
+    /// Writes: empties a slot, its body too. The caller holds the lock.
     fn clear(&self, at: Position) -> io::Result<()> {
-        self.file()?
-            .write_at(&[0; 4], header::SIZE as u64 + at.tag_offset())
+        let (bytes, range) = self.with_bucket(at.bucket, |words| words.without_slot(at.slot))?;
+        self.write_in_bucket(at.bucket, &bytes, range)
+    }
+
+    fn write_in_bucket(&self, bucket: u64, bytes: &[u8], range: Range<usize>) -> io::Result<()> {
+        let start = header::SIZE as u64 + bucket * BUCKET_BYTES + range.start as u64;
+        self.file()?.write_at(&bytes[range], start)
     }
 
     /// Writes: empties a slot and corrects the totals. The caller holds the lock, and says whether

@@ -31,11 +31,6 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// The byte offset of its tag in the table.
-    pub(super) fn tag_offset(self) -> u64 {
-        self.bucket * BUCKET_BYTES + self.slot as u64 * 4
-    }
-
     /// The bytes of its body in the table.
     pub(super) fn body(self) -> Range<u64> {
         let word = (TAG_WORDS + self.slot * BODY_WORDS) as u64;
@@ -136,8 +131,23 @@ impl Bucket<'_> {
         slot: usize,
         content: &Slot,
     ) -> ([u8; BUCKET_WORDS * 8], Range<usize>) {
-        let mut bytes = self.bytes();
         let (tag, body) = content.encode();
+        self.with(slot, tag, body)
+    }
+
+    /// The same with nothing in `slot`, its body included: a later write of which a power cut keeps the
+    /// tag alone must not lead to where the slot led before.
+    pub(super) fn without_slot(&self, slot: usize) -> ([u8; BUCKET_WORDS * 8], Range<usize>) {
+        self.with(slot, 0, [0; BODY_WORDS])
+    }
+
+    fn with(
+        &self,
+        slot: usize,
+        tag: u32,
+        body: [u64; BODY_WORDS],
+    ) -> ([u8; BUCKET_WORDS * 8], Range<usize>) {
+        let mut bytes = self.bytes();
         let (start, at) = (slot * 4, (TAG_WORDS + slot * BODY_WORDS) * 8);
         bytes[start..start + 4].copy_from_slice(&tag.to_ne_bytes());
         let end = at + BODY_WORDS * 8;

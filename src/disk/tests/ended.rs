@@ -6,8 +6,9 @@ use crate::disk::bind::{Appended, Bound};
 use crate::disk::builder::DiskStoreBuilder;
 use crate::disk::envelope::Kind;
 use crate::disk::envelope::LifeWord;
-use crate::disk::header::Field;
+use crate::disk::header::{Field, SIZE};
 use crate::disk::lookup::Binding;
+use crate::disk::table::BUCKET_BYTES;
 use crate::store::{Store, StoreExt};
 use crate::sys::real::RealFs;
 use crate::sys::spy::{Notes, SpyFs};
@@ -238,6 +239,25 @@ fn before_a_pack_goes_all_marks_are_durable_that_it_may_stand_for() {
             .iter()
             .any(|note| note.contains("sync of an open file"))
     );
+}
+
+/// A power cut may keep the tag of what was written to a slot later, and not its body, and lose the mark of
+/// what the slot led to before.
+#[test]
+fn a_slot_that_was_cleared_leads_nowhere_whatever_tag_it_gets() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let removed = put(&store, 1);
+    let index = dir.path().join("v1/index");
+    let bucket = removed.at.bucket * BUCKET_BYTES + SIZE as u64;
+    let tag = usize::try_from(bucket).unwrap() + removed.at.slot * 4;
+    let before = fs::read(&index).unwrap()[tag..tag + 4].to_vec();
+    assert!(store.remove(&KEY).unwrap());
+    removed.pack.mark_live(removed.slot.place.offset()).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).open(&index).unwrap();
+    file.seek(SeekFrom::Start(tag as u64)).unwrap();
+    file.write_all(&before).unwrap();
+    assert_eq!(value(&store), None);
 }
 
 /// A power cut that undoes a clear finds all packs, or none.
