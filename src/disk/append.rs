@@ -38,13 +38,13 @@ impl Inner {
         // A pack in which a write failed is given up: its end is not known any more.
         let place = owned.append(self.check(), envelope, payload)?;
         let (pack, claim) = (Arc::clone(&owned.pack), owned.hold());
+        Counters::add(&self.counters.written_bytes, len);
+        self.pending.lock().expect(POISON).add_pack(&pack);
         let written = place.offset()..place.offset().saturating_add(len);
         self.unsynced
             .lock()
             .expect(POISON)
             .note(pack.ident, written);
-        Counters::add(&self.counters.written_bytes, len);
-        self.pending.lock().expect(POISON).add_pack(&pack);
         self.pool
             .lock()
             .expect(POISON)

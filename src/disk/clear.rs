@@ -1,5 +1,6 @@
 //! Clearing: objects and packs are moved aside as a whole, and deleted once that is durable.
 
+use super::counters::Counters;
 use super::header::Field;
 use super::index::{Index, NewIndex};
 use super::inner::{Inner, Locked};
@@ -51,6 +52,7 @@ impl Inner {
             let mut pending = self.pending.lock().expect(POISON);
             let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(true);
             pending.packs.retain(|_, pack| is_there(pack));
+            self.unsynced.lock().expect(POISON).forget_but(&pending);
             (pending.names, pending.index) = (true, true);
         }
         self.recency.forget();
@@ -66,10 +68,11 @@ impl Inner {
     fn delete(&self, aside: Vec<PathBuf>) {
         // A power cut that undoes the clear must not find half of the packs gone: what is dead in one
         // stands for marks in others, which may not be durable.
-        if self.files.fs.sync_dir(self.files.layout.base()).is_ok() {
-            for folder in aside {
-                self.files.fs.remove_tree(&folder).ok();
-            }
+        if self.files.fs.sync_dir(self.files.layout.base()).is_err() {
+            return Counters::add(&self.counters.maintenance_errors, 1);
+        }
+        for folder in aside {
+            self.files.fs.remove_tree(&folder).ok();
         }
     }
 

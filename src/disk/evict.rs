@@ -225,7 +225,10 @@ impl Inner {
                 }
                 let freed = match self.evict_slot(&locked.index, *at, slot) {
                     // In a pack that another member of the group keeps for itself.
-                    Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => continue,
+                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                        Counters::add(&self.counters.maintenance_errors, 1);
+                        continue;
+                    }
                     freed => freed.map_err(io)?,
                 };
                 if let Some(freed) = freed {

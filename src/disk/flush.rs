@@ -168,7 +168,7 @@ impl Inner {
             }
             let tag = locked.index.hash(digest.as_bytes()).tag(SlotKind::Content);
             if is_damaged {
-                let unsynced = self.unsynced.lock().expect(POISON);
+                let unsynced = self.unsynced.lock().expect(POISON).clone();
                 let is_ours = |slot: &Slot| {
                     slot.kind == SlotKind::Key && slot.content == tag && unsynced.has(slot.place)
                 };
@@ -308,7 +308,7 @@ impl Inner {
                 }
                 let locked = self.locked()?;
                 // Of a pack without a name nothing is left to stay.
-                let unsynced = self.unsynced.lock().expect(POISON);
+                let unsynced = self.unsynced.lock().expect(POISON).clone();
                 let is_lost = |slot: &Slot| {
                     slot.place.pack() == pack.number && (!named || unsynced.has(slot.place))
                 };

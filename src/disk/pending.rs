@@ -56,7 +56,7 @@ impl Pending {
 
 /// What this handle has appended to packs and no sync has reached yet: all that a failed sync may take
 /// back. Of anything else somebody's flush may have said that it is durable.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Unsynced(FxHashMap<Ident, Vec<Range<u64>>>);
 
 impl Unsynced {
@@ -81,6 +81,11 @@ impl Unsynced {
         if all.is_empty() {
             self.0.remove(&pack);
         }
+    }
+
+    /// Forgets the packs that are not pending any more.
+    pub(super) fn forget_but(&mut self, pending: &Pending) {
+        self.0.retain(|pack, _| pending.packs.contains_key(pack));
     }
 
     /// Whether a record is among it. Of two files with the name of its pack either may have it.
