@@ -40,6 +40,15 @@ const LOW_MARK: u64 = 90;
 /// Passes of one call; each frees what the one before could not see.
 pub(super) const PASSES: usize = 4;
 
+/// What a pass has evicted so far.
+struct Evicted {
+    entries: u64,
+    /// Of artifacts.
+    bytes: u64,
+    /// The earliest last use of any.
+    oldest: u64,
+}
+
 impl Inner {
     /// Which limits are exceeded.
     pub(super) fn excess(&self, index: &Index) -> Option<EvictionReason> {
@@ -205,10 +214,13 @@ impl Inner {
         victims: &[(Position, Slot)],
         reason: EvictionReason,
     ) -> Result<Option<Eviction>> {
-        let io = |e| self.error("evict an entry", e);
-        let (mut entries, mut bytes, mut oldest) = (0, 0, u64::MAX);
+        let mut evicted = Evicted {
+            entries: 0,
+            bytes: 0,
+            oldest: u64::MAX,
+        };
+        let mut done = Ok(());
         for batch in victims.chunks(KEY_BATCH) {
-            let before = entries;
             let Some(locked) = self.locked_and_complete()? else {
                 break;
             };
@@ -216,39 +228,55 @@ impl Inner {
                 // The table was grown: the positions are those of another one. Next pass.
                 break;
             }
-            for (at, slot) in batch {
-                // Used, replaced or removed since: leave it.
-                if locked.index.get(*at).map_err(io)? != Some(*slot)
-                    || self.recency.is_used_since(slot.hash, slot.last_use)
-                {
-                    continue;
-                }
-                let freed = match self.evict_slot(&locked.index, *at, slot) {
-                    // In a pack that another member of the group keeps for itself.
-                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                        Counters::add(&self.counters.maintenance_errors, 1);
-                        continue;
-                    }
-                    freed => freed.map_err(io)?,
-                };
-                if let Some(freed) = freed {
-                    entries += 1;
-                    bytes = freed.saturating_add(bytes);
-                    oldest = oldest.min(slot.last_use);
-                }
+            let before = evicted.entries;
+            let gone = self.evict_batch(&locked.index, batch, &mut evicted);
+            // What is gone is counted, whatever failed behind it.
+            let new = evicted.entries - before;
+            done = gone.and(locked.index.add(Field::Evictions, new));
+            if done.is_err() {
+                break;
             }
-            locked
-                .index
-                .add(Field::Evictions, entries - before)
-                .map_err(io)?;
         }
-        if entries == 0 {
+        Counters::add(&self.counters.evictions, evicted.entries);
+        Counters::add(&self.counters.evicted_bytes, evicted.bytes);
+        done.map_err(|e| self.error("evict an entry", e))?;
+        if evicted.entries == 0 {
             return Ok(None);
         }
-        Counters::add(&self.counters.evictions, entries);
-        Counters::add(&self.counters.evicted_bytes, bytes);
-        let age = Duration::from_nanos(now().saturating_sub(oldest));
+        let (entries, bytes) = (evicted.entries, evicted.bytes);
+        let age = Duration::from_nanos(now().saturating_sub(evicted.oldest));
         Ok(Some(Eviction::new(Tier::Disk, reason, entries, bytes, age)))
+    }
+
+    /// The caller holds the lock.
+    fn evict_batch(
+        &self,
+        index: &Index,
+        batch: &[(Position, Slot)],
+        evicted: &mut Evicted,
+    ) -> io::Result<()> {
+        for (at, slot) in batch {
+            // Used, replaced or removed since: leave it.
+            if index.get(*at)? != Some(*slot)
+                || self.recency.is_used_since(slot.hash, slot.last_use)
+            {
+                continue;
+            }
+            match self.evict_slot(index, *at, slot) {
+                // In a pack that another member of the group keeps for itself.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    Counters::add(&self.counters.maintenance_errors, 1);
+                }
+                freed => {
+                    if let Some(freed) = freed? {
+                        evicted.entries += 1;
+                        evicted.bytes = evicted.bytes.saturating_add(freed);
+                        evicted.oldest = evicted.oldest.min(slot.last_use);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Unbinds whatever key a slot binds; tells how many bytes of artifact it had, 0 where it led

@@ -1,7 +1,7 @@
 //! The disk tier on a file system that fails, at every call in turn.
 
 use crate::disk::DiskStore;
-use crate::disk::trial::{Op, Verdict, content, fast_dir, key, under_fault};
+use crate::disk::trial::{Op, Verdict, content, fast_dir, fuzz, key, under_fault};
 use crate::store::Store;
 use crate::sys::crash::Rng;
 use crate::sys::fault::{ANY, Call, Fault, FaultFs, Plan, When};
@@ -144,6 +144,24 @@ fn calls_that_fail_now_and_then_lose_nothing_that_was_flushed() {
             under_fault(ops, fault, &mut rng).unwrap();
         }
     }
+}
+
+/// Two handles now and then, any operations, some of them under failing calls, power cuts at the end.
+///
+/// `KEEPWARM_WEATHERS=1000` tries that many, from `KEEPWARM_CRASH_SEED` on.
+#[test]
+fn a_failure_between_any_operations_loses_only_what_no_flush_had_promised() {
+    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
+    let first = number("KEEPWARM_CRASH_SEED").unwrap_or(1);
+    let mut bad = Vec::new();
+    for seed in first..first + number("KEEPWARM_WEATHERS").unwrap_or(20) {
+        let mut rng = Rng(seed);
+        let input: Vec<u8> = (0..40).flat_map(|_| rng.next().to_le_bytes()).collect();
+        if let Err(e) = fuzz(&input) {
+            bad.push(format!("weather {seed}: {e}"));
+        }
+    }
+    assert!(bad.is_empty(), "{bad:#?}");
 }
 
 fn fail(plan: &Plan, n: u64, errno: i32, calls: u32) {

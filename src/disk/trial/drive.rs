@@ -1,8 +1,9 @@
 //! Whole trials: histories, faults, and what a fuzzer says.
 
 use super::{KEYS, Op, Setup, Trial, Verdict};
+use crate::disk::fuzzing::Bytes;
 use crate::sys::crash::{Cut, Rng};
-use crate::sys::fault::Fault;
+use crate::sys::fault::{ANY, Fault, When};
 
 /// One history, with the cuts of one in `stride` of its steps.
 pub(crate) fn history(
@@ -100,10 +101,7 @@ pub(crate) fn under_fault(ops: &[Op], fault: Fault, rng: &mut Rng) -> Verdict<bo
 
 /// A sequence of operations out of a fuzzer's bytes, with failing calls in between and power cuts
 /// at the end.
-#[cfg(fuzzing)]
 pub(crate) fn fuzz(input: &[u8]) -> Verdict {
-    use crate::disk::fuzzing::Bytes;
-    use crate::sys::fault::{ANY, When};
     let mut bytes = Bytes::new(input);
     let mut rng = Rng(bytes.word());
     let setup = Setup::any(&mut rng);
@@ -128,13 +126,13 @@ pub(crate) fn fuzz(input: &[u8]) -> Verdict {
             14 => Op::LoseIndex,
             _ => Op::Reopen,
         };
-        if kind & 96 == 96 && setup.entries > KEYS as u64 {
+        if kind & 0x60 == 0x60 && setup.entries > KEYS as u64 {
             let when = [When::Once, When::From, When::Every][usize::from(bytes.byte() % 3)];
             let fault = Fault {
                 when: when(1 + u64::from(bytes.byte())),
                 errno: [5, 28, 24, 13, 30, 4, 12, 11][usize::from(bytes.byte() % 8)],
                 calls: ANY,
-                short: kind & 16 != 0,
+                short: kind & 0x10 != 0,
             };
             trial.fail(fault);
             trial.run(op, handle)?;

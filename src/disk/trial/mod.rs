@@ -7,9 +7,7 @@ mod after;
 mod drive;
 mod model;
 
-#[cfg(fuzzing)]
-pub(crate) use drive::fuzz;
-pub(crate) use drive::{cut_everywhere, history, under_fault};
+pub(crate) use drive::{cut_everywhere, fuzz, history, under_fault};
 
 use super::DiskStore;
 use super::builder::DiskStoreBuilder;
@@ -164,6 +162,8 @@ pub(crate) struct Trial {
     /// After failures totals and evictions are not followed.
     pub(crate) faulty: bool,
     plan_lied: bool,
+    /// Evicted while calls failed.
+    evicted: u64,
     _dir: tempfile::TempDir,
 }
 
@@ -199,6 +199,7 @@ impl Trial {
             model: Model::default(),
             faulty: false,
             plan_lied: false,
+            evicted: 0,
             _dir: dir,
         };
         trial.settle()?;
@@ -257,11 +258,12 @@ impl Trial {
         self.faulty = false;
         if failed > 0 && self.plan_lied {
             // What was said not to exist was forgotten.
-            for handle in 0..self.stores.len() {
-                self.may_be_lost(handle, 0);
+            for n in 0..KEYS {
+                self.may_be_lost(n, 0, 0);
             }
         }
         self.settle()?;
+        self.note_evicted_meanwhile()?;
         self.check()?;
         for handle in 0..self.stores.len() {
             // Tells once of what failed before; no more is lost by it.
@@ -280,6 +282,7 @@ impl Trial {
         let handle = handle % self.stores.len();
         let begin = self.fs.steps();
         let id = self.ids[handle];
+        let evicted = self.evictions();
         let event = |value, sure| Event {
             handle: id,
             value,
@@ -360,8 +363,19 @@ impl Trial {
                 }
             }
         }
-        self.note_evicted(handle, begin);
+        if self.faulty {
+            self.evicted += self.evictions().saturating_sub(evicted);
+        } else {
+            self.note_evicted(handle, begin);
+        }
         Ok(())
+    }
+
+    fn evictions(&self) -> u64 {
+        self.stores
+            .iter()
+            .map(|store| store.stats().evictions)
+            .sum()
     }
 
     fn tolerate(&self, op: Op, error: Option<&crate::error::Error>) -> Verdict {
@@ -385,34 +399,29 @@ impl Trial {
                 end,
             });
         } else {
-            // What could not be made durable was taken back.
-            self.may_be_lost(handle, begin);
+            // What this handle put and could not make durable was taken back, and nothing else.
+            for n in self.model.unflushed(self.ids[handle]) {
+                self.may_be_lost(n, handle, begin);
+            }
         }
         Ok(())
     }
 
-    fn may_be_lost(&mut self, handle: usize, begin: usize) {
-        let handle = self.ids[handle];
-        for n in 0..KEYS {
-            let (value, sure) = (None, false);
-            self.model.add(
-                n,
-                Event {
-                    handle,
-                    value,
-                    sure,
-                    begin,
-                },
-            );
-        }
+    fn may_be_lost(&mut self, n: usize, handle: usize, begin: usize) {
+        let (handle, value, sure) = (self.ids[handle], None, false);
+        self.model.add(
+            n,
+            Event {
+                handle,
+                value,
+                sure,
+                begin,
+            },
+        );
     }
 
     /// What is not there any more although nobody removed it was evicted.
     fn note_evicted(&mut self, handle: usize, begin: usize) {
-        if self.faulty {
-            // Then anything may have been: the pass is not followed.
-            return;
-        }
         for n in 0..KEYS {
             // Of what a failed put left, a record without a slot may come to light later.
             let bound = self.model.events[n]
@@ -431,6 +440,31 @@ impl Trial {
                 );
             }
         }
+    }
+
+    /// Of what is not there after calls had failed, so many may have been evicted as were counted.
+    fn note_evicted_meanwhile(&mut self) -> Verdict {
+        let evicted = std::mem::take(&mut self.evicted);
+        if evicted == 0 {
+            return Ok(());
+        }
+        let begin = self.fs.steps();
+        let mut lost = Vec::new();
+        for n in 0..KEYS {
+            let found = self.stores[0].get(&key(n));
+            let found = found.map_err(|e| format!("get of {n}: {e:?}"))?;
+            let found = read(n, found.as_ref().map(|entry| entry.artifact.as_slice()))?;
+            if found.is_none() && !self.model.now(n).contains(&None) {
+                lost.push(n);
+            }
+        }
+        if lost.len() as u64 > evicted {
+            return Err(format!("{lost:?} are lost, {evicted} were evicted"));
+        }
+        for n in lost {
+            self.may_be_lost(n, 0, begin);
+        }
+        Ok(())
     }
 
     fn look(&self, n: usize, handle: usize, op: Op) -> Verdict {

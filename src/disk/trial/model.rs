@@ -36,6 +36,26 @@ impl Model {
         self.events[key].push(event);
     }
 
+    /// Keys that a handle loses if its flush fails: those that it put, or that others bound to what it
+    /// put, and that no flush has promised since.
+    pub(super) fn unflushed(&self, handle: usize) -> Vec<usize> {
+        let since = self.flushes.iter().rfind(|flush| flush.handle == handle);
+        let since = since.map_or([0; KEYS], |flush| flush.events);
+        let put: Vec<_> = (0..KEYS)
+            .flat_map(|key| &self.events[key][since[key]..])
+            .filter(|e| e.handle == handle)
+            .filter_map(|e| e.value)
+            .collect();
+        let is_unflushed = |key: &usize| {
+            let first = self.durable(*key, usize::MAX).map_or(0, |last| last + 1);
+            let later = self.events[*key][first..].iter();
+            later
+                .filter_map(|e| e.value)
+                .any(|value| put.contains(&value))
+        };
+        (0..KEYS).filter(is_unflushed).collect()
+    }
+
     /// What may be found now, while everything runs.
     pub(super) fn now(&self, key: usize) -> Vec<Option<u64>> {
         self.allowed(
@@ -47,6 +67,11 @@ impl Model {
 
     /// What may be found after a power cut at `step`.
     pub(super) fn after_cut(&self, key: usize, step: usize) -> Vec<Option<u64>> {
+        self.allowed(key, step, self.durable(key, step))
+    }
+
+    /// The last event of a key that a flush has promised at `step`.
+    fn durable(&self, key: usize, step: usize) -> Option<usize> {
         let events = &self.events[key];
         let flushed = self.flushes.iter().filter(|flush| flush.end <= step);
         let durable = flushed.filter_map(|flush| {
@@ -55,7 +80,7 @@ impl Model {
                 .iter()
                 .rposition(|e| e.sure && e.handle == flush.handle)
         });
-        self.allowed(key, step, durable.max())
+        durable.max()
     }
 
     /// The value of `base`, which is not undone, and of everything that began after it.
