@@ -29,8 +29,7 @@ impl Inner {
         let mut owned = match self.take_pack(len, except) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // In the middle of a clear, which has the lock, or the folder was deleted.
-                drop(self.locked().map_err(into_io)?);
-                self.make_directories().map_err(into_io)?;
+                self.heal_directories().map_err(into_io)?;
                 self.take_pack(len, except)?
             }
             owned => owned?,

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use rustc_hash::FxHashSet;
 use std::io;
+use std::mem;
 use std::time::Duration;
 
 const POISON: &str = "the lock of keepwarm's flush is poisoned: a thread panicked under it";
@@ -38,8 +39,8 @@ impl Inner {
                     .with_path(self.files.layout.root()),
             );
         };
-        let mut pending = std::mem::take(&mut *self.pending.lock().expect(POISON));
-        let failed = std::mem::take(&mut pending.failed);
+        let mut pending = mem::take(&mut *self.pending.lock().expect(POISON));
+        let failed = mem::take(&mut pending.failed);
         match self.sync_pending(&mut pending) {
             Ok(()) if failed == 0 => {
                 Counters::add(&self.counters.flushes, 1);
@@ -86,16 +87,23 @@ impl Inner {
         if !packs.is_empty() {
             self.sync_pack_names()?;
         }
-        if pending.names {
+        {
+            // What was written elsewhere just now may have healed the directory before.
+            let mut since = self.pending.lock().expect(POISON);
+            pending.names |= mem::take(&mut since.names);
+            pending.folders |= mem::take(&mut since.folders);
+        }
+        if pending.names || pending.folders {
             let parents = files.layout.packs();
-            for dir in parents.ancestors().skip(1).take(3) {
+            let levels = if pending.names { 3 } else { 1 };
+            for dir in parents.ancestors().skip(1).take(levels) {
                 // The parent of the root may not be readable; its name was there before us.
                 let synced = files.fs.sync_dir(dir);
                 if dir.starts_with(files.layout.root()) {
                     synced.map_err(io)?;
                 }
             }
-            pending.names = false;
+            (pending.names, pending.folders) = (false, false);
         }
         if pending.index {
             self.sync_index()?;
@@ -115,8 +123,7 @@ impl Inner {
         match self.files.fs.sync_dir(&packs) {
             Err(e) if is_absent(&e) => {
                 // In the middle of a clear, or deleted: there are no names to sync.
-                let _locked = self.locked()?;
-                self.make_directories()?;
+                self.heal_directories()?;
                 self.files.fs.sync_dir(&packs).map_err(io)
             }
             done => done.map_err(io),
@@ -366,6 +373,8 @@ mod tests {
     use crate::fingerprint::Fingerprint;
     use crate::store::Store;
     use crate::sys::fault::{Call, Fault, FaultFs, Plan, When};
+    use crate::sys::real::RealFs;
+    use crate::sys::spy::{Notes, SpyFs};
     use std::sync::Arc;
 
     fn key(name: &str) -> Fingerprint {
@@ -470,6 +479,28 @@ mod tests {
             }
         }
         assert!(failed > 0);
+    }
+
+    /// Else what it says is durable is in a folder that a power cut takes away.
+    #[test]
+    fn a_flush_that_makes_the_directory_anew_makes_its_name_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let notes = Notes::default();
+        let fs = SpyFs(RealFs::UNCHECKED, Arc::clone(&notes));
+        let builder = DiskStore::builder();
+        let store = builder.open_with(root.clone(), Arc::new(fs)).unwrap();
+        let _ = store.put(&key("flushed"), vec![1].into()).unwrap();
+        store.flush().unwrap();
+        let _ = store.put(&key("since"), vec![2].into()).unwrap();
+        std::fs::remove_dir_all(root.join("v1")).unwrap();
+        notes.lock().unwrap().clear();
+        store.flush().unwrap();
+        let notes = notes.lock().unwrap().clone();
+        let last = |what: String| notes.iter().rposition(|note| *note == what);
+        let made = last(format!("create {}", root.join("v1").display()));
+        let synced = last(format!("sync {}", root.display()));
+        assert!(made.is_some() && made < synced, "{notes:?}");
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub(super) struct Inner {
     pub(super) packs: RwLock<FxHashMap<PackNumber, Arc<Pack>>>,
     /// The epoch at which `packs` was last looked through.
     pub(super) epoch: AtomicU64,
+    /// The epoch at which the folders in `v1` are those that are durable, or pending.
+    pub(super) folders: AtomicU64,
     /// Packs that are claimed and that nobody appends to at the moment.
     pub(super) pool: Mutex<Vec<(OwnedPack, Instant)>>,
     pub(super) pending: Mutex<Pending>,
@@ -106,6 +108,7 @@ impl Inner {
             index: RwLock::new(Arc::new(index)),
             packs: RwLock::default(),
             epoch: AtomicU64::new(0),
+            folders: AtomicU64::new(u64::MAX),
             pool: Mutex::default(),
             pending: Mutex::default(),
             unsynced: Mutex::default(),
@@ -183,6 +186,15 @@ impl Inner {
         super::create_directories(&self.files)
     }
 
+    /// Makes what is missing, and lets others know: whoever binds to it from now on has to make its name
+    /// durable too.
+    pub(super) fn heal_directories(&self) -> Result<()> {
+        let locked = self.locked()?;
+        let io = |e| self.error("make the folders of the cache directory anew", e);
+        locked.index.add(Field::Epoch, 1).map_err(io)?;
+        self.make_directories()
+    }
+
     /// Takes the lock, and sees to it that directory and index are there and are the ones in use.
     pub(super) fn locked(&self) -> Result<Locked<'_>> {
         self.locked_within(self.limits.lock_wait)
@@ -229,6 +241,11 @@ impl Inner {
                     .set_flag(RETIRING, false)
                     .map_err(|e| Error::io("take a mark off the index", &path, e))?;
             }
+            // Looked at under the lock: nobody is about to move folders away.
+            let epoch = index.field(Field::Epoch);
+            if self.folders.swap(epoch, Ordering::Relaxed) != epoch {
+                self.pending.lock().expect(POISON).folders = true;
+            }
             return Ok(Locked {
                 index,
                 _guard: guard,
@@ -260,6 +277,7 @@ impl Inner {
         *self.index.write().expect(POISON) = Arc::clone(&index);
         // Whoever put it there may have died before its name was durable.
         self.pending.lock().expect(POISON).names = true;
+        self.folders.store(u64::MAX, Ordering::Relaxed);
         // One that was lost and begun anew counts its epochs anew: equal ones tell nothing.
         self.epoch
             .store(index.field(Field::Epoch), Ordering::Relaxed);

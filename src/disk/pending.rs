@@ -20,8 +20,11 @@ pub(super) struct Pending {
     pub(super) rebound: FxHashSet<Fingerprint>,
     /// Whether slots of the index were written.
     pub(super) index: bool,
-    /// Whether names in `v1` changed (a new directory, a clear).
+    /// Whether `v1`, or what it is in, may be new.
     pub(super) names: bool,
+    /// Whether folders in `v1` may be new: another process may have died when it had made them, or
+    /// before it flushed.
+    pub(super) folders: bool,
     /// Writes that failed.
     pub(super) failed: u64,
 }
@@ -39,7 +42,7 @@ impl Pending {
         self.packs.len() as u64
             + self.objects.len() as u64
             + u64::from(self.index)
-            + u64::from(self.names)
+            + u64::from(self.names || self.folders)
     }
 
     /// Takes back what could not be synced.
@@ -50,6 +53,7 @@ impl Pending {
         self.rebound.extend(other.rebound);
         self.index |= other.index;
         self.names |= other.names;
+        self.folders |= other.folders;
         self.failed += other.failed;
     }
 }

@@ -36,9 +36,8 @@ impl Inner {
                 Ok(None) => {}
                 // The directory was deleted: taking the lock makes it anew.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    drop(self.locked()?);
                     // Or only one of its folders.
-                    self.make_directories()?;
+                    self.heal_directories()?;
                     self.release_packs(Duration::ZERO);
                 }
                 Err(e) => return Err(into_error(e, self)),

@@ -1,9 +1,9 @@
 //! The disk tier on a file system that fails, at every call in turn.
 
 use crate::disk::DiskStore;
-use crate::disk::trial::{Op, Verdict, content, fast_dir, fuzz, key, under_fault};
+use crate::disk::trial::{Op, Setup, Trial, Verdict, content, fast_dir, fuzz, key, under_fault};
 use crate::store::Store;
-use crate::sys::crash::Rng;
+use crate::sys::crash::{Cut, Rng};
 use crate::sys::fault::{ANY, Call, Fault, FaultFs, Plan, When};
 use std::path::Path;
 use std::sync::Arc;
@@ -144,6 +144,43 @@ fn calls_that_fail_now_and_then_lose_nothing_that_was_flushed() {
             under_fault(ops, fault, &mut rng).unwrap();
         }
     }
+}
+
+/// The folders that it made have names that are not durable, and only it knows.
+#[test]
+fn what_is_flushed_after_the_clear_of_another_handle_failed_midway_lasts() {
+    let setup = Setup {
+        bytes: 1 << 20,
+        entries: 1000,
+        handles: 2,
+    };
+    let mut failed = 0;
+    for n in 1.. {
+        let mut trial = Trial::begin(setup).unwrap();
+        for op in [Op::Put(3, 5), Op::Flush] {
+            trial.run(op, 0).unwrap();
+        }
+        trial.fail(Fault {
+            when: When::From(n),
+            errno: EIO,
+            calls: ANY,
+            short: false,
+        });
+        trial.run(Op::Clear, 1).unwrap();
+        if trial.plan.stop() == 0 {
+            break;
+        }
+        failed += 1;
+        trial.faulty = false;
+        for op in [Op::Put(0, 70), Op::Put(1, 2), Op::Flush] {
+            trial.run(op, 0).unwrap();
+        }
+        let (mut replay, now) = (trial.fs().replay(), trial.fs().steps());
+        trial.fs().advance(&mut replay, now);
+        let cut = trial.cut(&replay, (now, Cut::Nothing, false), &mut Rng(n));
+        cut.unwrap_or_else(|e| panic!("call {n}: {e}"));
+    }
+    assert!(failed > 10, "{failed} calls failed");
 }
 
 /// Two handles now and then, any operations, some of them under failing calls, power cuts at the end.
