@@ -94,11 +94,10 @@ impl Inner {
         for (i, (at, slot)) in found.stale.iter().enumerate() {
             index.vacate(*at, slot, unbound && i == 0).map_err(io)?;
         }
-        if found
-            .live
-            .last()
-            .is_some_and(|b| b.envelope.generation >= new.envelope.generation)
-        {
+        let newest = found.live.last();
+        if let Some(newest) = newest.filter(|b| b.envelope.generation >= new.envelope.generation) {
+            // It stands for this one: the next flush covers it, whoever put it.
+            self.adopt(index, newest, found.live.len() > 1);
             // A newer put was indexed while this one was being written, or one of the same number
             // by another process, which knew as little of this one. This one stays pending.
             if new.object_bytes > 0 {
@@ -142,9 +141,15 @@ impl Inner {
         match new.envelope.kind {
             Kind::Inline | Kind::Namespace => Ok(true),
             Kind::Object => object::exists(&self.files, &new.envelope.digest),
-            Kind::Shared => Ok(self
-                .content(index, &new.envelope.digest)?
-                .is_some_and(|content| content.envelope.kind == Kind::Inline)),
+            Kind::Shared => {
+                let content = self.content(index, &new.envelope.digest)?;
+                let content = content.filter(|content| content.envelope.kind == Kind::Inline);
+                // It may be elsewhere by now, where nobody synced it.
+                if let Some(content) = &content {
+                    self.pending.lock().expect(POISON).add_pack(&content.pack);
+                }
+                Ok(content.is_some())
+            }
         }
     }
 
@@ -188,7 +193,18 @@ impl Inner {
                 continue;
             }
             // Inline content is only written again because what was there was damaged or gone.
-            let keep = kind == Kind::Object && same.is_some();
+            let keep = match &same {
+                None => false,
+                Some(_) if kind == Kind::Object => true,
+                // Another put of the same bytes was faster: others may rely on what it wrote.
+                Some((pack, known, _)) => {
+                    known.kind == Kind::Inline
+                        && pack.is_named(&self.files).map_err(io)?
+                        && pack
+                            .is_whole(old.place.offset(), known.length, &digest)
+                            .map_err(io)?
+                }
+            };
             return if keep {
                 Ok(())
             } else {
@@ -246,11 +262,24 @@ impl Inner {
     /// last one is marked dead: whoever is killed in between leaves nothing alive that a dead one ends.
     /// The caller holds the lock.
     pub(super) fn unbind(&self, index: &Index, key: &Fingerprint) -> io::Result<bool> {
+        self.unbind_up_to(index, key, u64::MAX)
+    }
+
+    /// The same of the bindings that are not above `generation`.
+    pub(super) fn unbind_up_to(
+        &self,
+        index: &Index,
+        key: &Fingerprint,
+        generation: u64,
+    ) -> io::Result<bool> {
         let mut removed = false;
         loop {
-            let found = self.bindings(index, key)?;
+            let mut found = self.bindings(index, key)?;
+            let all = found.live.len();
+            found.live.retain(|b| b.envelope.generation <= generation);
+            let has_newer = found.live.len() < all;
             for (i, (at, slot)) in found.stale.iter().enumerate() {
-                let unbinds = found.live.is_empty() && !removed && i == 0;
+                let unbinds = found.live.is_empty() && !has_newer && !removed && i == 0;
                 index.vacate(*at, slot, unbinds)?;
             }
             if found.live.is_empty() {
@@ -263,7 +292,8 @@ impl Inner {
                 let next = found.live.get(i + 1).map(|next| next.envelope.generation);
                 let has_copy = next == Some(binding.envelope.generation);
                 end(&binding.pack, binding.slot.place.offset(), has_copy)?;
-                index.vacate(binding.at, &binding.slot, i == last && !removed)?;
+                let unbinds = i == last && !has_newer && !removed;
+                index.vacate(binding.at, &binding.slot, unbinds)?;
                 self.add_garbage(index, binding)?;
                 self.pending.lock().expect(POISON).add_pack(&binding.pack);
             }
@@ -297,6 +327,9 @@ impl Inner {
             let removed = self
                 .unbind(&locked.index, key)
                 .map_err(|e| self.error("remove a key", e))?;
+            if !removed && locked.index.has_unsettled_ends() {
+                self.pending.lock().expect(POISON).ends = true;
+            }
             drop(locked);
             if self.collect_if_worthwhile().is_err() {
                 // The key is removed; the space is freed by a later pass.

@@ -8,6 +8,7 @@ use super::inner::{Inner, Limits};
 use super::layout::{CACHEDIR_TAG, Layout};
 use super::lock::DirLock;
 use super::pack::Files;
+use super::pending::Names;
 use super::publish::{newer, open_index, publish_index};
 use super::read_only;
 use super::sharing::{Sharing, check_folders, create_root};
@@ -380,7 +381,7 @@ impl DiskStoreBuilder {
             _ => return create(files, limits),
         };
         let inner = Inner::new(files, limits, found);
-        inner.pending.lock().expect(super::POISON).names = true;
+        inner.pending.lock().expect(super::POISON).names = Names::Directory;
         Ok(DiskStore::new(inner))
     }
 }
@@ -440,7 +441,7 @@ fn create(files: Files, limits: Limits) -> Result<DiskStore> {
     };
     drop(guard);
     let inner = Inner::new(files, limits, index);
-    inner.pending.lock().expect(super::POISON).names = true;
+    inner.pending.lock().expect(super::POISON).names = Names::Directory;
     if copied {
         let mut locked = inner.locked()?;
         if locked.index.is_copy() {

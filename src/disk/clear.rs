@@ -5,6 +5,7 @@ use super::header::Field;
 use super::index::{Index, NewIndex};
 use super::inner::{Inner, Locked};
 use super::pack::Pack;
+use super::pending::Names;
 use crate::error::Result;
 use std::io;
 use std::mem;
@@ -25,7 +26,7 @@ impl Inner {
         locked.index.add(Field::Epoch, 1).map_err(io)?;
         let mut aside = Vec::new();
         // From here on, whatever comes of it, folders may be new.
-        self.pending.lock().expect(POISON).names = true;
+        self.pending.lock().expect(POISON).names = Names::Directory;
         // Objects first: who dies in between leaves bindings without objects, which are misses, and not
         // objects that nothing names, which take space until a sweep finds them old.
         for folder in [self.files.layout.objects(), self.files.layout.packs()] {
@@ -53,7 +54,7 @@ impl Inner {
             let is_there = |pack: &Pack| pack.is_named(&self.files).unwrap_or(true);
             pending.packs.retain(|_, pack| is_there(pack));
             self.unsynced.lock().expect(POISON).forget_but(&pending);
-            (pending.names, pending.index) = (true, true);
+            (pending.names, pending.index) = (Names::Directory, true);
         }
         self.recency.forget();
         let given_up = mem::take(&mut *self.pool.lock().expect(POISON));

@@ -33,10 +33,19 @@ impl Inner {
             Claim::None => return Ok(false),
         };
         if owned.pack.key_id != self.check().id() {
-            // What is in it is not ours to move; once nothing leads there it goes.
+            // What is in it is not ours to move; once nothing leads there, durably, it goes.
+            self.sync_index()?;
             return self.unlink_pack(&owned);
         }
-        if let Err(e) = self.move_all(&owned.pack) {
+        // The marks of what moved are durable before the index is, which knows it no more.
+        let settle = || match owned.pack.sync() {
+            Err(_) => owned.pack.bury_again(self.check()),
+            Ok(_) => Ok(()),
+        };
+        let moved = self
+            .move_all(&owned.pack)
+            .and_then(|_| settle().map_err(io));
+        if let Err(e) = moved {
             // Of a failed sync the kernel speaks once; the next flush must hear of it.
             self.pending.lock().expect(POISON).failed += 1;
             return Err(e);

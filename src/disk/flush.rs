@@ -12,7 +12,7 @@ use super::inner::{Inner, Locked};
 use super::lock::turn;
 use super::object;
 use super::pack::{Pack, is_absent};
-use super::pending::Pending;
+use super::pending::{Names, Pending};
 use super::slot::{Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -75,45 +75,71 @@ impl Inner {
         }
         let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
         for pack in &packs {
-            match self.sync_pack(pack) {
+            match self.sync_pack_as_known(pack) {
                 // What is in it could not even be taken back: the next flush has to.
                 Err(e) if self.is_referred_to(pack).unwrap_or(true) => return Err(e),
                 Err(e) => lost = Some(e),
                 Ok(()) => {}
             }
         }
-        let files = &self.files;
-        let io = |e| Error::io("sync the cache directory", files.layout.base(), e);
-        if !packs.is_empty() {
+        if pending.ends {
+            self.make_ends_durable()?;
+        }
+        if !packs.is_empty() || pending.ends {
             self.sync_pack_names()?;
         }
-        {
-            // What was written elsewhere just now may have healed the directory before.
-            let mut since = self.pending.lock().expect(POISON);
-            pending.names |= mem::take(&mut since.names);
-            pending.folders |= mem::take(&mut since.folders);
-        }
-        if pending.names || pending.folders {
-            let parents = files.layout.packs();
-            let levels = if pending.names { 3 } else { 1 };
-            for dir in parents.ancestors().skip(1).take(levels) {
-                // The parent of the root may not be readable; its name was there before us.
-                let synced = files.fs.sync_dir(dir);
-                if dir.starts_with(files.layout.root()) {
-                    synced.map_err(io)?;
-                }
-            }
-            (pending.names, pending.folders) = (false, false);
-        }
-        if pending.index {
+        self.sync_names(pending)?;
+        if pending.index || pending.ends {
             self.sync_index()?;
         }
+        pending.ends = false;
         if !pending.rebound.is_empty() {
             self.bury_replaced(pending)?;
         }
         pending.packs.clear();
         pending.index = false;
         lost.map_or(Ok(()), Err)
+    }
+
+    /// Syncs a pack, or has all of it written elsewhere that is known.
+    fn sync_pack_as_known(&self, pack: &Arc<Pack>) -> Result<()> {
+        let known = |index: &Index| (!index.has_flag(REBUILDING)).then(|| index.seed());
+        let before = known(&self.index());
+        self.sync_pack(pack)?;
+        if !pack.has_failed() || (before.is_some() && before == known(&self.locked()?.index)) {
+            return Ok(());
+        }
+        // What an index does not know that is being rebuilt stayed where it was.
+        self.pending.lock().expect(POISON).add_pack(pack);
+        let (path, busy) = (
+            self.files.layout.pack(pack.number),
+            io::ErrorKind::ResourceBusy,
+        );
+        Err(Error::io("write a pack anew", path, busy.into()))
+    }
+
+    /// Makes the names of folders durable, and of what they are in.
+    fn sync_names(&self, pending: &mut Pending) -> Result<()> {
+        let files = &self.files;
+        let io = |e| Error::io("sync the cache directory", files.layout.base(), e);
+        // What was written elsewhere just now may have healed the directory before.
+        let since = mem::take(&mut self.pending.lock().expect(POISON).names);
+        pending.names = pending.names.max(since);
+        let levels = match pending.names {
+            Names::None => 0,
+            Names::Folders => 1,
+            Names::Directory => 3,
+        };
+        let parents = files.layout.packs();
+        for dir in parents.ancestors().skip(1).take(levels) {
+            // The parent of the root may not be readable; its name was there before us.
+            let synced = files.fs.sync_dir(dir);
+            if dir.starts_with(files.layout.root()) {
+                synced.map_err(io)?;
+            }
+        }
+        pending.names = Names::None;
+        Ok(())
     }
 
     /// Makes the names of packs durable.
@@ -184,6 +210,12 @@ impl Inner {
                     break;
                 }
             }
+            // Another secret's flush may have promised it.
+            let mut keys = self.all_key_ids().map_err(io)?;
+            keys.retain(|key| *key != self.check().id());
+            if Self::is_object_named(&locked.index, digest, &keys).map_err(io)? {
+                break;
+            }
             let is_lost = |slot: &Slot| match slot.kind {
                 SlotKind::Key => slot.content == tag,
                 SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
@@ -251,7 +283,9 @@ impl Inner {
             }
             match found.filter(|_| slot.kind == SlotKind::Key) {
                 Some((_, envelope, true)) => {
-                    self.unbind(index, &envelope.key).map_err(io)?;
+                    // What is newer stays, unless it is lost too.
+                    self.unbind_up_to(index, &envelope.key, envelope.generation)
+                        .map_err(io)?;
                 }
                 _ => index.vacate(at, &slot, true).map_err(io)?,
             }

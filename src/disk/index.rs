@@ -380,6 +380,12 @@ impl Index {
         Ok(())
     }
 
+    /// Whether marks of bindings that were ended may not be durable.
+    pub(super) fn has_unsettled_ends(&self) -> bool {
+        let ends = self.field(Field::Ends);
+        ends % 2 == 1 || self.field(Field::EndsSettled) != ends
+    }
+
     /// Writes: begins to make all marks of dead bindings durable; the number to
     /// [end](Self::ends_are_settled) with, `None` if they are. The caller holds the lock.
     pub(super) fn begin_to_settle_ends(&self) -> io::Result<Option<u64>> {

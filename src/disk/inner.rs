@@ -8,7 +8,7 @@ use super::layout::{INDEX, PackNumber};
 use super::life::Life;
 use super::lock::{DirLock, LockGuard};
 use super::pack::{Files, OwnedPack, Pack};
-use super::pending::{Pending, Unsynced};
+use super::pending::{Names, Pending, Unsynced};
 use super::publish::{newer, open_index};
 use super::recency::Recency;
 use super::right::Waited;
@@ -182,7 +182,7 @@ impl Inner {
 
     /// Makes what is missing of the folders; their names are made durable by the next flush.
     pub(super) fn make_directories(&self) -> Result<()> {
-        self.pending.lock().expect(POISON).names = true;
+        self.pending.lock().expect(POISON).names = Names::Directory;
         super::create_directories(&self.files)
     }
 
@@ -244,7 +244,8 @@ impl Inner {
             // Looked at under the lock: nobody is about to move folders away.
             let epoch = index.field(Field::Epoch);
             if self.folders.swap(epoch, Ordering::Relaxed) != epoch {
-                self.pending.lock().expect(POISON).folders = true;
+                let mut pending = self.pending.lock().expect(POISON);
+                pending.names = pending.names.max(Names::Folders);
             }
             return Ok(Locked {
                 index,
@@ -276,7 +277,7 @@ impl Inner {
         let index = Arc::new(index);
         *self.index.write().expect(POISON) = Arc::clone(&index);
         // Whoever put it there may have died before its name was durable.
-        self.pending.lock().expect(POISON).names = true;
+        self.pending.lock().expect(POISON).names = Names::Directory;
         self.folders.store(u64::MAX, Ordering::Relaxed);
         // One that was lost and begun anew counts its epochs anew: equal ones tell nothing.
         self.epoch

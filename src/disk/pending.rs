@@ -8,6 +8,17 @@ use crate::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::ops::Range;
 
+/// Which names above packs and objects may be new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Names {
+    #[default]
+    None,
+    /// Of folders in `v1`: another process may have died when it had made them, or before it flushed.
+    Folders,
+    /// Of `v1` too, or of what it is in.
+    Directory,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// Packs with appends, life words or adopted bindings that were not synced.
@@ -20,11 +31,9 @@ pub(super) struct Pending {
     pub(super) rebound: FxHashSet<Fingerprint>,
     /// Whether slots of the index were written.
     pub(super) index: bool,
-    /// Whether `v1`, or what it is in, may be new.
-    pub(super) names: bool,
-    /// Whether folders in `v1` may be new: another process may have died when it had made them, or
-    /// before it flushed.
-    pub(super) folders: bool,
+    pub(super) names: Names,
+    /// Whether a removal found nothing, perhaps since somebody else had ended it and has not flushed.
+    pub(super) ends: bool,
     /// Writes that failed.
     pub(super) failed: u64,
 }
@@ -41,8 +50,8 @@ impl Pending {
     pub(super) fn files(&self) -> u64 {
         self.packs.len() as u64
             + self.objects.len() as u64
-            + u64::from(self.index)
-            + u64::from(self.names || self.folders)
+            + u64::from(self.index || self.ends)
+            + u64::from(self.names > Names::None)
     }
 
     /// Takes back what could not be synced.
@@ -52,8 +61,8 @@ impl Pending {
         self.suspect.extend(other.suspect);
         self.rebound.extend(other.rebound);
         self.index |= other.index;
-        self.names |= other.names;
-        self.folders |= other.folders;
+        self.names = self.names.max(other.names);
+        self.ends |= other.ends;
         self.failed += other.failed;
     }
 }

@@ -205,7 +205,7 @@ impl Inner {
 
     /// What was found stored is relied on, so the next flush covers it, whoever wrote it, and ends
     /// what it replaced.
-    fn adopt(&self, index: &Index, binding: &Binding, is_rebound: bool) {
+    pub(super) fn adopt(&self, index: &Index, binding: &Binding, is_rebound: bool) {
         let mut pending = self.pending.lock().expect(POISON);
         pending.add_pack(&binding.pack);
         if is_rebound {

@@ -180,6 +180,10 @@ impl Inner {
         let gather =
             |offset, envelope, life| found.push((offset, envelope, life == LifeWord::Live));
         pack.walk_or_hints(self.check(), gather).map_err(io)?;
+        // Others may rely on the content that is found here rather than on what they had flushed.
+        if pack.sync().is_err() && pack.key_id == self.check().id() {
+            self.pending.lock().expect(POISON).add_pack(pack);
+        }
         for batch in found.chunks(BATCH) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
@@ -234,11 +238,13 @@ impl Inner {
             return Ok(());
         }
         let found = self.bindings(&locked.index, &envelope.key).map_err(io)?;
-        if found.live.iter().any(|binding| binding.slot.place == place) {
-            return Ok(());
-        }
-        if !found.live.is_empty() {
+        let is_it = |binding: &Binding| binding.slot.place == place;
+        // Also where an earlier rebuild, which was killed, has come to all of them.
+        if !found.live.iter().all(is_it) {
             replaced.keys.insert(envelope.key);
+        }
+        if found.live.iter().any(is_it) {
+            return Ok(());
         }
         if self
             .is_enough(&locked.index, &found.live, envelope)

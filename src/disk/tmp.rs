@@ -139,7 +139,10 @@ fn remove_if_left(files: &Files, path: &Path) {
         Err(e) if is_absent(&e) && is_old(files, path) => None,
         _ => return,
     };
-    files.fs.remove_tree(path).ok();
+    // A clear that was killed may have moved packs there: see there.
+    if files.fs.sync_dir(files.layout.base()).is_ok() {
+        files.fs.remove_tree(path).ok();
+    }
     // Not before: whoever is just making the folder would take a lock that was let go for a sign that it
     // is its own, and see it removed with what it writes there.
     drop(lock);

@@ -9,6 +9,7 @@ mod killed;
 mod moved;
 mod numbers;
 mod pruning;
+mod relying;
 mod stopped;
 mod verifying;
 

@@ -36,20 +36,19 @@ impl Model {
         self.events[key].push(event);
     }
 
-    /// Keys that a handle loses if its flush fails: those that it put, or that others bound to what it
-    /// put, and that no flush has promised since.
+    /// Keys that a handle loses if its flush fails: those that it put since it last flushed, or that anybody
+    /// bound since to what it put. (Also what another one found bound and flushed: see the known limits.)
     pub(super) fn unflushed(&self, handle: usize) -> Vec<usize> {
         let since = self.flushes.iter().rfind(|flush| flush.handle == handle);
         let since = since.map_or([0; KEYS], |flush| flush.events);
+        let later = |key: usize| self.events[key][since[key]..].iter();
         let put: Vec<_> = (0..KEYS)
-            .flat_map(|key| &self.events[key][since[key]..])
+            .flat_map(later)
             .filter(|e| e.handle == handle)
             .filter_map(|e| e.value)
             .collect();
         let is_unflushed = |key: &usize| {
-            let first = self.durable(*key, usize::MAX).map_or(0, |last| last + 1);
-            let later = self.events[*key][first..].iter();
-            later
+            later(*key)
                 .filter_map(|e| e.value)
                 .any(|value| put.contains(&value))
         };
