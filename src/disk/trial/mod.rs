@@ -303,9 +303,8 @@ impl Trial {
             Op::Remove(n) => {
                 let done = store.remove(&key(n));
                 self.tolerate(op, done.as_ref().err())?;
-                // Of what was not there, since another handle evicted it, nothing is promised.
-                self.model
-                    .add(n, event(None, done.is_ok_and(|removed| removed)));
+                // Also where there was nothing: somebody else may have removed or evicted it.
+                self.model.add(n, event(None, done.is_ok()));
             }
             Op::Get(n) => self.look(n, handle, op)?,
             Op::Touch(n) => {
