@@ -58,6 +58,20 @@ impl Inner {
         digest: &Digest,
         used: Option<u64>,
     ) -> io::Result<Option<bool>> {
+        let Some(appended) = self.begin_put(key, entry, digest, used)? else {
+            return Ok(Some(false));
+        };
+        Ok(self.finish_put(&appended)?.then_some(true))
+    }
+
+    /// The half of a put that takes no lock: writes the record, unless exactly that is bound (`None`).
+    pub(super) fn begin_put(
+        &self,
+        key: &Fingerprint,
+        entry: &Entry,
+        digest: &Digest,
+        used: Option<u64>,
+    ) -> io::Result<Option<Appended>> {
         let index = self.live_index();
         let bytes = entry.artifact.as_slice();
         let put_at = match entry.put_nanos() {
@@ -80,7 +94,7 @@ impl Inner {
             if same && is_sure && self.holds(newest, known.as_ref(), bytes)? {
                 self.use_stored(&index, newest, used)?;
                 self.adopt(&index, newest, !live.is_empty());
-                return Ok(Some(false));
+                return Ok(None);
             }
         }
         let (kind, object_bytes) = self.put_content(known, digest, bytes)?;
@@ -103,7 +117,7 @@ impl Inner {
         let before = (Arc::clone(&index), index.field(Field::Epoch));
         let payload = if kind.carries_payload() { bytes } else { &[] };
         let (place, pack, claim) = self.append(&envelope, payload, None)?;
-        let appended = Appended {
+        Ok(Some(Appended {
             envelope,
             place,
             pack,
@@ -111,14 +125,18 @@ impl Inner {
             object_bytes,
             last_use: used.unwrap_or(generation),
             before,
-        };
-        match self.bind(&appended).map_err(into_io)? {
-            Bound::Again => Ok(None),
+        }))
+    }
+
+    /// The other half: binds the record; `false` if that lost a race.
+    pub(super) fn finish_put(&self, appended: &Appended) -> io::Result<bool> {
+        match self.bind(appended).map_err(into_io)? {
+            Bound::Again => Ok(false),
             Bound::Done { rebound } => {
                 if rebound >= REBOUND_LIMIT {
                     self.flush().map_err(into_io)?;
                 }
-                Ok(Some(true))
+                Ok(true)
             }
         }
     }

@@ -114,7 +114,11 @@ pub(crate) fn fuzz(input: &[u8]) -> Verdict {
         let number = 1 + u64::from(number % 60);
         let handle = usize::from(kind >> 7);
         let op = match kind % 16 {
-            0..=4 => Op::Put(key, number),
+            0..=4 => match kind & 0x60 {
+                0x20 => Op::Begin(key, number),
+                0x40 => Op::Finish(key, number),
+                _ => Op::Put(key, number),
+            },
             5 | 6 => Op::Remove(key),
             7 => Op::Get(key),
             8 => Op::Touch(key),

@@ -10,9 +10,12 @@ mod model;
 pub(crate) use drive::{cut_everywhere, fuzz, history, under_fault};
 
 use super::DiskStore;
+use super::bind::Appended;
 use super::builder::DiskStoreBuilder;
 use super::layout::PackNumber;
 use super::pack;
+use super::put::into_error;
+use crate::digest::Digest;
 use crate::fingerprint::Fingerprint;
 use crate::store::Store;
 use crate::sys::FileSystem;
@@ -38,6 +41,10 @@ pub(crate) type Verdict<T = ()> = Result<T, String>;
 pub(crate) enum Op {
     /// Binds a key to the content of a number.
     Put(usize, u64),
+    /// Writes the record for that, as another thread would whose put is under way.
+    Begin(usize, u64),
+    /// Binds what this handle has begun; a put if that is nothing.
+    Finish(usize, u64),
     Remove(usize),
     Get(usize),
     Touch(usize),
@@ -60,7 +67,12 @@ impl Op {
     pub(crate) fn any(rng: &mut Rng) -> Self {
         let key = rng.below(KEYS);
         match rng.below(100) {
-            0..=45 => Self::Put(key, 1 + rng.next() % 60),
+            0..=45 => {
+                let number = rng.next();
+                let kinds = [Self::Put, Self::Begin, Self::Put, Self::Finish, Self::Put];
+                let kind = kinds[usize::try_from(number / 64 % 5).unwrap_or(0)];
+                kind(key, 1 + number % 60)
+            }
             46 => Self::Sample,
             47..=58 => Self::Remove(key),
             59..=70 => Self::Get(key),
@@ -73,6 +85,15 @@ impl Op {
             _ => Self::Reopen,
         }
     }
+}
+
+/// A put that was begun.
+struct Begun {
+    key: usize,
+    number: u64,
+    appended: Appended,
+    /// How many events its key had.
+    events: usize,
 }
 
 pub(crate) fn key(n: usize) -> Fingerprint {
@@ -156,6 +177,8 @@ pub(crate) struct Trial {
     shared: Arc<dyn FileSystem>,
     pub(crate) plan: Arc<Plan>,
     stores: Vec<DiskStore>,
+    /// What each of them has begun to put.
+    begun: Vec<Option<Begun>>,
     /// Which handle of the history each store is: a flush says nothing of what an earlier one did.
     ids: Vec<usize>,
     model: Model,
@@ -194,6 +217,7 @@ impl Trial {
             fs,
             shared,
             plan,
+            begun: (0..setup.handles).map(|_| None).collect(),
             ids: (0..setup.handles).collect(),
             stores,
             model: Model::default(),
@@ -291,6 +315,33 @@ impl Trial {
         };
         let store = &self.stores[handle];
         match op {
+            Op::Begin(n, number) => {
+                let bytes = content(number);
+                let digest = Digest::of(&bytes);
+                let events = self.model.events[n].len();
+                let appended = store.inner.begin_put(&key(n), &bytes.into(), &digest, None);
+                let appended = appended.map_err(|e| into_error(e, &store.inner));
+                self.tolerate(op, appended.as_ref().err())?;
+                match appended {
+                    Ok(Some(appended)) => {
+                        self.begun[handle] = Some(Begun {
+                            key: n,
+                            number,
+                            appended,
+                            events,
+                        });
+                    }
+                    // Exactly that was bound.
+                    Ok(None) => self.model.add(n, event(Some(number), true)),
+                    Err(_) => {}
+                }
+            }
+            Op::Finish(n, number) => {
+                let Some(begun) = self.begun[handle].take() else {
+                    return self.run(Op::Put(n, number), handle);
+                };
+                self.finish(op, handle, &begun)?;
+            }
             Op::Put(n, number) => {
                 let done = store.put(&key(n), content(number).into());
                 self.tolerate(op, done.as_ref().err())?;
@@ -347,6 +398,7 @@ impl Trial {
                     // The handle that there is goes on.
                     Err(_) => {}
                     Ok(store) => {
+                        self.begun[handle] = None;
                         self.stores[handle] = store;
                         self.ids[handle] = self.ids.iter().max().map_or(0, |last| last + 1);
                     }
@@ -366,6 +418,53 @@ impl Trial {
             self.evicted += self.evictions().saturating_sub(evicted);
         } else {
             self.note_evicted(handle, begin);
+        }
+        Ok(())
+    }
+
+    /// Binds what was begun. Somebody else may have bound the key since, and have the newer number.
+    fn finish(&mut self, op: Op, handle: usize, begun: &Begun) -> Verdict {
+        let (n, store) = (begun.key, &self.stores[handle]);
+        let begin = self.fs.steps();
+        let done = store.inner.finish_put(&begun.appended);
+        let done = done
+            .map_err(|e| into_error(e, &store.inner))
+            .and_then(|bound| {
+                if !bound {
+                    return store.put(&key(n), content(begun.number).into()).map(drop);
+                }
+                store.inner.enforce().map(drop)
+            });
+        self.tolerate(op, done.as_ref().err())?;
+        let since = &self.model.events[n][begun.events..];
+        let newer = since.last().and_then(|e| e.value);
+        let (handle_id, sure) = (self.ids[handle], done.is_ok());
+        let mut possible = vec![Some(begun.number)];
+        possible.extend(newer.map(Some));
+        if sure && !self.faulty {
+            // Which of them is the newer one depends on whether the other had to be written.
+            let found = self.stores[handle].get(&key(n));
+            let found = found.map_err(|e| format!("get of {n}: {e:?}"))?;
+            let found = read(n, found.as_ref().map(|entry| entry.artifact.as_slice()))?;
+            if !possible.contains(&found) {
+                return Err(format!("key {n} has {found:?} and not {possible:?}"));
+            }
+            possible = vec![found];
+        } else {
+            possible.push(None);
+        }
+        let sure = possible.len() == 1;
+        for value in possible {
+            let handle = handle_id;
+            self.model.add(
+                n,
+                Event {
+                    handle,
+                    value,
+                    sure,
+                    begin,
+                },
+            );
         }
         Ok(())
     }
