@@ -71,7 +71,9 @@ impl Op {
                 let number = rng.next();
                 let kinds = [Self::Put, Self::Begin, Self::Put, Self::Finish, Self::Put];
                 let kind = kinds[usize::try_from(number / 64 % 5).unwrap_or(0)];
-                kind(key, 1 + number % 60)
+                // Every other one from a few, which are shared more.
+                let few = if number & (1 << 40) == 0 { 60 } else { 6 };
+                kind(key, 1 + number % few)
             }
             46 => Self::Sample,
             47..=58 => Self::Remove(key),
