@@ -26,7 +26,7 @@ pub(super) fn read(n: usize, bytes: Option<&[u8]>) -> Verdict<Option<u64>> {
     }
 }
 
-fn get(store: &DiskStore, n: usize) -> Verdict<Option<u64>> {
+pub(super) fn get(store: &DiskStore, n: usize) -> Verdict<Option<u64>> {
     let found = store
         .get(&key(n))
         .map_err(|e| format!("get of {n}: {e:?}"))?;

@@ -22,7 +22,7 @@ use crate::sys::FileSystem;
 use crate::sys::crash::{CrashFs, Cut, Replay, Rng};
 use crate::sys::fault::{Fault, FaultFs, Plan};
 use crate::sys::real::RealFs;
-use after::{After, read, totals};
+use after::{After, get, read, totals};
 use model::{Event, Flushed, Model};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -440,14 +440,12 @@ impl Trial {
         self.tolerate(op, done.as_ref().err())?;
         let since = &self.model.events[n][begun.events..];
         let newer = since.last().and_then(|e| e.value);
-        let (handle_id, sure) = (self.ids[handle], done.is_ok());
+        let id = self.ids[handle];
         let mut possible = vec![Some(begun.number)];
         possible.extend(newer.map(Some));
-        if sure && !self.faulty {
+        if done.is_ok() && !self.faulty {
             // Which of them is the newer one depends on whether the other had to be written.
-            let found = self.stores[handle].get(&key(n));
-            let found = found.map_err(|e| format!("get of {n}: {e:?}"))?;
-            let found = read(n, found.as_ref().map(|entry| entry.artifact.as_slice()))?;
+            let found = get(&self.stores[handle], n)?;
             if !possible.contains(&found) {
                 return Err(format!("key {n} has {found:?} and not {possible:?}"));
             }
@@ -456,18 +454,15 @@ impl Trial {
             possible.push(None);
         }
         let sure = possible.len() == 1;
-        for value in possible {
-            let handle = handle_id;
-            self.model.add(
-                n,
-                Event {
-                    handle,
-                    value,
-                    sure,
-                    begin,
-                },
-            );
-        }
+        let event = |value| Event {
+            handle: id,
+            value,
+            sure,
+            begin,
+        };
+        possible
+            .into_iter()
+            .for_each(|value| self.model.add(n, event(value)));
         Ok(())
     }
 
@@ -551,10 +546,7 @@ impl Trial {
         let begin = self.fs.steps();
         let mut lost = Vec::new();
         for n in 0..KEYS {
-            let found = self.stores[0].get(&key(n));
-            let found = found.map_err(|e| format!("get of {n}: {e:?}"))?;
-            let found = read(n, found.as_ref().map(|entry| entry.artifact.as_slice()))?;
-            if found.is_none() && !self.model.now(n).contains(&None) {
+            if get(&self.stores[0], n)?.is_none() && !self.model.now(n).contains(&None) {
                 lost.push(n);
             }
         }
