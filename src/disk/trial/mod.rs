@@ -460,9 +460,9 @@ impl Trial {
             sure,
             begin,
         };
-        possible
-            .into_iter()
-            .for_each(|value| self.model.add(n, event(value)));
+        for value in possible {
+            self.model.add(n, event(value));
+        }
         Ok(())
     }
 
