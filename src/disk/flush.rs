@@ -68,10 +68,12 @@ impl Inner {
             match self.sync_object(&digest, &mut pending.suspect) {
                 // It could not even be taken back: the next flush has to.
                 Err(e) if pending.suspect.contains(&digest) => return Err(e),
+                // Taken back, or not even looked at: the next flush sees which.
                 Err(e) => lost = Some(e),
-                Ok(()) => {}
+                Ok(()) => {
+                    pending.objects.remove(&digest);
+                }
             }
-            pending.objects.remove(&digest);
         }
         let packs: Vec<Arc<Pack>> = pending.packs.values().cloned().collect();
         for pack in &packs {
@@ -82,9 +84,12 @@ impl Inner {
                 Ok(()) => {}
             }
         }
-        if pending.ends {
-            self.make_ends_durable()?;
-        }
+        // A pack of others that cannot be read keeps nothing of ours from being made durable.
+        let ended = if pending.ends {
+            self.make_ends_durable()
+        } else {
+            Ok(())
+        };
         if !packs.is_empty() || pending.ends {
             self.sync_pack_names()?;
         }
@@ -92,13 +97,13 @@ impl Inner {
         if pending.index || pending.ends {
             self.sync_index()?;
         }
-        pending.ends = false;
+        pending.ends = ended.is_err();
         if !pending.rebound.is_empty() {
             self.bury_replaced(pending)?;
         }
         pending.packs.clear();
         pending.index = false;
-        lost.map_or(Ok(()), Err)
+        lost.map_or(ended, Err)
     }
 
     /// Syncs a pack, or has all of it written elsewhere that is known.
@@ -106,11 +111,16 @@ impl Inner {
         let known = |index: &Index| (!index.has_flag(REBUILDING)).then(|| index.seed());
         let before = known(&self.index());
         self.sync_pack(pack)?;
-        if !pack.has_failed() || (before.is_some() && before == known(&self.locked()?.index)) {
+        if !pack.has_failed() {
+            return Ok(());
+        }
+        let stays = || self.pending.lock().expect(POISON).add_pack(pack);
+        let locked = self.locked().inspect_err(|_| stays())?;
+        if before.is_some() && before == known(&locked.index) {
             return Ok(());
         }
         // What an index does not know that is being rebuilt stayed where it was.
-        self.pending.lock().expect(POISON).add_pack(pack);
+        stays();
         let (path, busy) = (
             self.files.layout.pack(pack.number),
             io::ErrorKind::ResourceBusy,
@@ -300,7 +310,9 @@ impl Inner {
     /// pending, so that no later flush says yes before it was written elsewhere.
     pub(super) fn sync_pack(&self, pack: &Arc<Pack>) -> Result<()> {
         let io = |e| Error::io("sync a pack", self.files.layout.pack(pack.number), e);
-        let named = pack.is_named(&self.files).map_err(io)?;
+        // What cannot be looked at is not synced: the next flush has to, also if nothing leads into it.
+        let stays = |_: &io::Error| self.pending.lock().expect(POISON).add_pack(pack);
+        let named = pack.is_named(&self.files).inspect_err(stays).map_err(io)?;
         let failure = match pack.sync() {
             Ok(len) => {
                 self.unsynced.lock().expect(POISON).settle(pack.ident, len);
@@ -315,8 +327,12 @@ impl Inner {
             return Ok(());
         }
         if pack.key_id != self.check().id() {
-            // Only life words of it were written here, of what was evicted.
-            return failure.map_or(Ok(()), Err);
+            if failure.is_none() {
+                return Ok(());
+            }
+            // Only life words of it were written here, of what was evicted: they are written again.
+            Counters::add(&self.counters.maintenance_errors, 1);
+            return pack.bury_again(self.check()).inspect_err(stays).map_err(io);
         }
         Counters::add(&self.counters.maintenance_errors, 1);
         // Nobody may append to it again.

@@ -14,7 +14,6 @@
 //! it. A mark is a hint. One that is late, torn, old or forged costs a second build, or a wait up
 //! to the bound.
 
-use super::builder::create_directories;
 use super::inner::Inner;
 use super::layout::Layout;
 use super::pack::{Files, is_absent};
@@ -113,8 +112,14 @@ impl<'a> LeaseRequest<'a> {
         let open = || files.fs.open(&self.path, Access::Create);
         match open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                // Somebody deleted the folder, or all of the directory.
-                create_directories(files).map_err(into_io)?;
+                // Somebody deleted the folder, or all of the directory. Of folders that others put into
+                // they have to know that they are new.
+                match files.fs.create_dir(&files.layout.builds()) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                        self.inner.heal_directories().map_err(into_io)?;
+                    }
+                    done => done?,
+                }
                 open()
             }
             Err(e) if is_absent(&e) => {

@@ -158,6 +158,14 @@ impl Inner {
         self.files.fs.rename(temp.path(), path)?;
         self.tmp.published(temp);
         self.files.fs.sync_dir(&folder)?;
-        self.files.fs.sync_dir(self.files.layout.base())
+        self.files.fs.sync_dir(self.files.layout.base())?;
+        // The directory may be new, and nobody has flushed into it.
+        let root = self.files.layout.root();
+        self.files.fs.sync_dir(root)?;
+        if let Some(parent) = root.parent() {
+            // It may not be readable; the name was there before us then.
+            self.files.fs.sync_dir(parent).ok();
+        }
+        Ok(())
     }
 }

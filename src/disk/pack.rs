@@ -339,7 +339,7 @@ impl Pack {
             return Ok(());
         }
         let (mut dead, mut gone) = (Vec::new(), Vec::new());
-        self.walk(check, |offset, _, life| match life {
+        self.walk_or_hints(check, |offset, _, life| match life {
             LifeWord::Dead => dead.push(offset),
             LifeWord::Gone => gone.push(offset),
             LifeWord::Live | LifeWord::None => {}

@@ -218,6 +218,10 @@ impl Inner {
             self.drop_exchanged_packs();
             self.write_touches()?;
             let (index, survey) = self.recount()?;
+            if index.has_unsettled_ends() {
+                // Of what the rules say somebody else may have ended some, and has not flushed.
+                self.pending.lock().expect(super::POISON).ends = true;
+            }
             let before = index.field(Field::DiskBytes);
             let (facts, choice) = self.choose(rules, survey).map_err(io)?;
             let gone = log.report.entries;

@@ -168,6 +168,14 @@ impl Inner {
         begun.seed() == now.seed()
     }
 
+    /// Inserts what is in one pack, while others are not walked yet.
+    #[cfg(test)]
+    pub(super) fn rebuild_pack_alone(&self, pack: &Arc<Pack>) -> Result<bool> {
+        let begun = self.refresh();
+        let never = AtomicBool::new(false);
+        self.rebuild_pack(pack, (&begun, &never), &mut Walked::default())
+    }
+
     /// Inserts what is in one pack; `false` if `stop` was set or the index was lost again.
     fn rebuild_pack(
         &self,
@@ -181,7 +189,8 @@ impl Inner {
             |offset, envelope, life| found.push((offset, envelope, life == LifeWord::Live));
         pack.walk_or_hints(self.check(), gather).map_err(io)?;
         // Others may rely on the content that is found here rather than on what they had flushed.
-        if pack.sync().is_err() && pack.key_id == self.check().id() {
+        let is_durable = pack.sync().is_ok();
+        if !is_durable && pack.key_id == self.check().id() {
             self.pending.lock().expect(POISON).add_pack(pack);
         }
         for batch in found.chunks(BATCH) {
@@ -212,7 +221,8 @@ impl Inner {
                 let live = live && !is_ended;
                 let record = (Place::new(pack.number, *offset), envelope, live);
                 if pack.key_id == self.check().id() {
-                    self.reinsert(&mut locked, record, &mut walked.replaced)?;
+                    let replaced = &mut walked.replaced;
+                    self.reinsert(&mut locked, record, is_durable, replaced)?;
                 } else {
                     self.reinsert_theirs(&mut locked, record, pack.key_id)?;
                 }
@@ -226,13 +236,14 @@ impl Inner {
         &self,
         locked: &mut Locked<'_>,
         (place, envelope, live): (Place, &Envelope, bool),
+        is_durable: bool,
         replaced: &mut Replaced,
     ) -> Result<()> {
         let io = |e| self.error("rebuild the index", e);
         raise_generation(&locked.index, envelope.generation).map_err(io)?;
         // A dead binding's content may be what a live one shares.
         if envelope.kind == Kind::Inline || (live && envelope.kind == Kind::Object) {
-            self.reinsert_content(locked, envelope, place)?;
+            self.reinsert_content(locked, envelope, (place, is_durable))?;
         }
         if !live {
             return Ok(());
@@ -278,7 +289,7 @@ impl Inner {
         &self,
         locked: &mut Locked<'_>,
         envelope: &Envelope,
-        place: Place,
+        (place, is_durable): (Place, bool),
     ) -> Result<()> {
         let io = |e| self.error("rebuild the index", e);
         let hash = locked.index.hash(envelope.digest.as_bytes());
@@ -296,7 +307,8 @@ impl Inner {
             let bytes = pack.payload(place.offset(), envelope.length, Some(&envelope.digest));
             Ok(bytes?.is_some())
         };
-        if is_whole(&known.pack, known.slot.place).map_err(io)? {
+        // And one that was put meanwhile may not be durable, as what is met now is.
+        if !is_durable && is_whole(&known.pack, known.slot.place).map_err(io)? {
             return Ok(());
         }
         if let Some(pack) = self.pack(place.pack()).map_err(io)? {

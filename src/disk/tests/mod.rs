@@ -5,6 +5,7 @@ mod child;
 mod crashes;
 mod ended;
 mod faults;
+mod honest;
 mod killed;
 mod moved;
 mod numbers;

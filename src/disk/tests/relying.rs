@@ -15,18 +15,18 @@ use crate::{Entry, Fingerprint};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const ONE: Fingerprint = Fingerprint::from_bytes([1; 32]);
-const TWO: Fingerprint = Fingerprint::from_bytes([2; 32]);
+pub(super) const ONE: Fingerprint = Fingerprint::from_bytes([1; 32]);
+pub(super) const TWO: Fingerprint = Fingerprint::from_bytes([2; 32]);
 const THREE: Fingerprint = Fingerprint::from_bytes([3; 32]);
 
-struct Dir {
+pub(super) struct Dir {
     #[expect(dead_code, reason = "deleted when it is dropped")]
     held: tempfile::TempDir,
-    root: PathBuf,
-    fs: CrashFs,
+    pub(super) root: PathBuf,
+    pub(super) fs: CrashFs,
 }
 
-fn begin() -> Dir {
+pub(super) fn begin() -> Dir {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     let fs = CrashFs::new(&root, Arc::new(RealFs::UNCHECKED));
@@ -37,7 +37,7 @@ fn begin() -> Dir {
     }
 }
 
-fn open(root: &Path, fs: &CrashFs) -> DiskStore {
+pub(super) fn open(root: &Path, fs: &CrashFs) -> DiskStore {
     let store = DiskStore::builder()
         .open_with(root.to_path_buf(), Arc::new(fs.clone()))
         .unwrap();
@@ -47,7 +47,7 @@ fn open(root: &Path, fs: &CrashFs) -> DiskStore {
     store
 }
 
-fn after_cut(dir: &Dir, how: Cut) -> (Dir, DiskStore) {
+pub(super) fn after_cut(dir: &Dir, how: Cut) -> (Dir, DiskStore) {
     let mut replay = dir.fs.replay();
     dir.fs.advance(&mut replay, usize::MAX);
     let new = tempfile::tempdir().unwrap();
@@ -76,11 +76,11 @@ fn finish(store: &DiskStore, half: Appended) {
     drop(half);
 }
 
-fn put(store: &DiskStore, key: &Fingerprint, bytes: &[u8]) {
+pub(super) fn put(store: &DiskStore, key: &Fingerprint, bytes: &[u8]) {
     let _ = store.put(key, bytes.to_vec().into()).unwrap();
 }
 
-fn has(store: &DiskStore, key: &Fingerprint) -> bool {
+pub(super) fn has(store: &DiskStore, key: &Fingerprint) -> bool {
     store.get(key).unwrap().is_some()
 }
 
