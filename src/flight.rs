@@ -20,6 +20,12 @@
 //! A builder that passes work to other threads and waits for them by its own means is outside
 //! this graph; there the bound on every wait is what ends it.
 //!
+//! # Who is given what
+//!
+//! A caller must not be given what was removed, or replaced, before it asked. So the leader
+//! [marks](Lead::mark) the moment before it looks the value up or puts it, and what lands goes to
+//! those who followed by then. Whoever came later waits too, and then looks for itself.
+//!
 //! The mutex is held for table updates only, never while anything is built or waited for.
 
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, ThreadId, current};
@@ -36,6 +42,8 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The builds under way.
 pub(crate) struct Flights<K, T> {
     table: Mutex<Table<K, T>>,
+    /// Who leads and holds locks is a thread of this process: a forked child has none of them.
+    process: u32,
 }
 
 struct Table<K, T> {
@@ -47,12 +55,16 @@ struct Build<T> {
     leader: ThreadId,
     /// Who waits, longest first.
     queue: VecDeque<ThreadId>,
+    /// How many ever followed.
+    followed: u64,
+    /// So many of them are given what lands.
+    served: u64,
     flight: Arc<Flight<T>>,
 }
 
 struct Flight<T> {
-    /// Set once, under the table's mutex.
-    landed: OnceLock<T>,
+    /// Set once, under the table's mutex: the value, and how many followers are given it.
+    landed: OnceLock<(T, u64)>,
     /// Waited on with the table's mutex.
     changed: Condvar,
 }
@@ -64,8 +76,12 @@ pub(crate) enum Turn<'a, K: Copy + Eq + Hash, T> {
     Lead(Lead<'a, K, T>),
     /// Nothing: another thread built it meanwhile.
     Landed(T),
+    /// Look again: another thread has put it meanwhile, maybe before this one asked, and since
+    /// then it may have been removed.
+    Look,
     /// Build it without telling anybody: waiting would never end (this very thread builds the key
-    /// already, or one that waits for this one does), or has taken all the time allowed.
+    /// already, or one that waits for this one does, or the threads are those of the process that
+    /// this one was forked from), or has taken all the time allowed.
     Alone,
 }
 
@@ -76,12 +92,21 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
                 builds: FxHashMap::default(),
                 waiting: FxHashMap::default(),
             }),
+            process: std::process::id(),
         }
+    }
+
+    #[cfg(test)]
+    fn pretend_forked(&mut self) {
+        self.process = self.process.wrapping_add(1);
     }
 
     /// Leads the build of `key`, or waits up to `bound` for whoever does. Also tells for how long
     /// it waited, if it did.
     pub(crate) fn join(&self, key: K, bound: Duration) -> (Turn<'_, K, T>, Option<Duration>) {
+        if self.is_forked() {
+            return (Turn::Alone, None);
+        }
         let me = current().id();
         let mut table = self.lock();
         let Some(leader) = table.builds.get(&key).map(|build| build.leader) else {
@@ -91,19 +116,19 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
         if bound.is_zero() || table.depends_on(leader, me) {
             return (Turn::Alone, None);
         }
-        let Some(flight) = table.enqueue(key, me) else {
+        let Some((flight, place)) = table.enqueue(key, me) else {
             return (Turn::Alone, None); // not reached: the build was just seen
         };
         let start = Instant::now();
         let deadline = start + bound.min(MAX_WAIT);
-        let turn = self.follow(table, &flight, key, deadline);
+        let turn = self.follow(table, (&flight, place), key, deadline);
         (turn, Some(start.elapsed()))
     }
 
     fn follow<'a>(
         &'a self,
         mut table: MutexGuard<'a, Table<K, T>>,
-        flight: &Flight<T>,
+        (flight, place): (&Flight<T>, u64),
         key: K,
         deadline: Instant,
     ) -> Turn<'a, K, T> {
@@ -114,9 +139,13 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
                 Ok((table, _)) => table,
                 Err(_) => poisoned(),
             };
-            if let Some(value) = flight.landed.get() {
+            if let Some((value, served)) = flight.landed.get() {
                 drop(table);
-                return Turn::Landed(value.clone());
+                return if place < *served {
+                    Turn::Landed(value.clone())
+                } else {
+                    Turn::Look
+                };
             }
             // Named leader before the time was up, even if this thread slept through it: the
             // others wait for it now.
@@ -138,6 +167,13 @@ impl<K: Copy + Eq + Hash, T: Clone> Flights<K, T> {
     }
 }
 
+impl<K, T> Flights<K, T> {
+    /// Whether this process is a fork of the one that made them. A system call.
+    fn is_forked(&self) -> bool {
+        std::process::id() != self.process
+    }
+}
+
 /// Half-mutated state must never be read on.
 #[cold]
 fn poisoned() -> ! {
@@ -149,6 +185,8 @@ impl<T> Build<T> {
         Self {
             leader,
             queue: VecDeque::new(),
+            followed: 0,
+            served: u64::MAX,
             flight: Arc::new(Flight {
                 landed: OnceLock::new(),
                 changed: Condvar::new(),
@@ -169,11 +207,13 @@ impl<K: Copy + Eq + Hash, T> Table<K, T> {
         true
     }
 
-    fn enqueue(&mut self, key: K, thread: ThreadId) -> Option<Arc<Flight<T>>> {
+    fn enqueue(&mut self, key: K, thread: ThreadId) -> Option<(Arc<Flight<T>>, u64)> {
         let build = self.builds.get_mut(&key)?;
         build.queue.push_back(thread);
+        let place = build.followed;
+        build.followed = place.saturating_add(1);
         self.waiting.insert(thread, key);
-        Some(Arc::clone(&build.flight))
+        Some((Arc::clone(&build.flight), place))
     }
 
     fn dequeue(&mut self, key: K, thread: ThreadId) {
@@ -191,7 +231,7 @@ impl<K: Copy + Eq + Hash, T> Table<K, T> {
             self.waiting.remove(waiter);
         }
         // Nobody else sets it: a flight has one leader at a time, and it left the table here.
-        build.flight.landed.get_or_init(|| value);
+        build.flight.landed.get_or_init(|| (value, build.served));
         build.flight.changed.notify_all();
     }
 
@@ -204,6 +244,7 @@ impl<K: Copy + Eq + Hash, T> Table<K, T> {
             return;
         };
         build.leader = next;
+        build.served = u64::MAX;
         self.waiting.remove(&next);
         // All of them: which one wakes first is not ours to say, and each looks for itself.
         build.flight.changed.notify_all();
@@ -224,10 +265,23 @@ pub(crate) struct Lead<'a, K: Copy + Eq + Hash, T> {
 }
 
 impl<K: Copy + Eq + Hash, T: Clone> Lead<'_, K, T> {
-    /// Gives `value` to every follower. It must be in the cache before, so that a caller who
+    /// What is looked up or put from now on is given only to those who follow already.
+    pub(crate) fn mark(&self) {
+        if self.flights.is_forked() {
+            return;
+        }
+        if let Some(build) = self.flights.lock().builds.get_mut(&self.key) {
+            build.served = build.followed;
+        }
+    }
+
+    /// Gives `value` to every follower who came before the last [`mark`](Self::mark), if there was
+    /// one. It must be in the cache before, so that a caller who
     /// comes too late to follow finds it there.
     pub(crate) fn land(self, value: T) {
-        self.flights.lock().land(&self.key, value);
+        if !self.flights.is_forked() {
+            self.flights.lock().land(&self.key, value);
+        }
         // The drop that follows finds no build, or a later one that it must not touch.
         std::mem::forget(self);
     }
@@ -237,6 +291,9 @@ impl<K: Copy + Eq + Hash, T> Drop for Lead<'_, K, T> {
     fn drop(&mut self) {
         // Runs while a builder's panic unwinds: a second panic here would abort. A poisoned table
         // is left alone; followers stop waiting when their time is up.
+        if self.flights.is_forked() {
+            return;
+        }
         if let Ok(mut table) = self.flights.table.lock() {
             table.hand_over(&self.key);
         }
@@ -264,7 +321,7 @@ mod tests {
     fn lead(flights: &Flights<u8, u32>, key: u8) -> Lead<'_, u8, u32> {
         match flights.join(key, LONG).0 {
             Turn::Lead(lead) => lead,
-            Turn::Landed(_) | Turn::Alone => panic!("somebody else leads {key}"),
+            Turn::Landed(_) | Turn::Look | Turn::Alone => panic!("somebody else leads {key}"),
         }
     }
 
@@ -300,6 +357,41 @@ mod tests {
         });
         assert_eq!(under_way(&flights), 0);
         drop(lead(&flights, 1));
+        assert_eq!(under_way(&flights), 0);
+    }
+
+    #[test]
+    fn a_forked_child_waits_for_no_thread_of_its_parent() {
+        let mut flights: Flights<u8, u32> = Flights::new();
+        std::mem::forget(lead(&flights, 1));
+        flights.pretend_forked();
+        let held = flights.table.lock().unwrap();
+        thread::scope(|scope| {
+            let child = scope.spawn(|| is_alone(&flights, 1, LONG));
+            let start = Instant::now();
+            while !child.is_finished() && start.elapsed() < Duration::from_secs(5) {
+                thread::yield_now();
+            }
+            let ended = child.is_finished();
+            drop(held);
+            assert!(ended && child.join().unwrap(), "it waits");
+        });
+    }
+
+    #[test]
+    fn who_comes_after_the_mark_looks_for_itself() {
+        let flights = Flights::new();
+        thread::scope(|scope| {
+            let first = lead(&flights, 1);
+            let early = scope.spawn(|| landed(&flights, 1));
+            until_followed(&flights, 1, 1);
+            first.mark();
+            let late = scope.spawn(|| matches!(flights.join(1, LONG).0, Turn::Look));
+            until_followed(&flights, 1, 2);
+            first.land(7);
+            assert_eq!(early.join().unwrap(), 7);
+            assert!(late.join().unwrap());
+        });
         assert_eq!(under_way(&flights), 0);
     }
 

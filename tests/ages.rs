@@ -290,3 +290,28 @@ fn a_clock_years_off_breaks_nothing() {
     let key: Fingerprint = key(1);
     assert!(store.remove(&key).unwrap());
 }
+
+/// What memory drops because it is too old, it does not hand on: it must not stay unwritten, and in
+/// memory beyond every budget, until somebody flushes.
+#[test]
+fn what_grew_too_old_before_it_was_written_does_not_pile_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::builder()
+        .memory_budget(4 << 20)
+        .queue_bytes(4 << 20)
+        .write_policy(WritePolicy::OnEviction)
+        .max_age(Duration::from_millis(1))
+        .open(dir.path())
+        .unwrap();
+    for n in 0..32 {
+        let key = Fingerprint::from_bytes([n; 32]);
+        cache.put(&key, vec![n; 1 << 20]);
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(cache.get(&key).is_none());
+    }
+    let start = std::time::Instant::now();
+    while cache.durability().unwritten_bytes > 8 << 20 {
+        assert!(start.elapsed().as_secs() < 5, "{:?}", cache.durability());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -113,3 +113,28 @@ fn lookups_in_namespaces_are_lookups_of_the_cache() {
     let stats = namespace.cache().stats();
     assert_eq!((stats.lookups, stats.hits, stats.puts), (2, 1, 1));
 }
+
+/// A get that found the artifact on disk before another process removed it hands it up to memory
+/// after the namespace was cleared.
+#[test]
+fn a_promotion_under_way_brings_nothing_back_after_a_clear() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Fingerprint::from_bytes([9; 32]);
+    let other = Cache::builder().open(dir.path()).unwrap();
+    for round in 0..10_u64 {
+        other.namespace("a").put(&key, vec![7; 24 << 20]);
+        other.flush().unwrap();
+        let cache = Cache::builder().open(dir.path()).unwrap();
+        let namespace = cache.namespace("a");
+        std::thread::scope(|scope| {
+            let get = scope.spawn(|| namespace.get(&key));
+            std::thread::sleep(std::time::Duration::from_millis(2 + 3 * round));
+            other.namespace("a").remove(&key).unwrap();
+            namespace.clear().unwrap();
+            let running = !get.is_finished();
+            let found = get.join().unwrap().is_some();
+            let back = namespace.get(&key).is_some();
+            assert!(!back, "round {round}: running {running}, found {found}");
+        });
+    }
+}

@@ -181,3 +181,34 @@ fn namespaces_do_not_share_builds() {
     assert_eq!(outer.unwrap().as_slice(), [1]);
     assert_eq!(cache.stats().lone_builds, 0);
 }
+
+/// What was removed after it was seen is not given to who asks for it then, though the thread that
+/// built it is not done with putting it yet.
+#[test]
+fn what_was_removed_does_not_come_back_from_a_build_that_has_put_it() {
+    let (entered, enters) = std::sync::mpsc::channel();
+    let gate = std::sync::Arc::new(Mutex::new(()));
+    let closed = std::sync::Arc::clone(&gate);
+    let cache = Cache::builder()
+        .memory_entries(1)
+        .on_eviction(move |_| {
+            entered.send(()).ok();
+            drop(closed.lock().unwrap());
+        })
+        .memory_only()
+        .unwrap();
+    cache.put(&key(0), vec![0]);
+    let closed = gate.lock().unwrap();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| cache.get_or_insert_with(&key(1), || Ok::<_, ()>(vec![1])));
+        enters.recv().unwrap();
+        assert_eq!(cache.get(&key(1)).unwrap().as_slice(), [1], "it is put");
+        assert!(cache.remove(&key(1)).unwrap());
+        let second = scope.spawn(|| cache.get_or_insert_with(&key(1), || Ok::<_, ()>(vec![2])));
+        thread::sleep(std::time::Duration::from_millis(200));
+        drop(closed);
+        assert_eq!(first.join().unwrap().unwrap().as_slice(), [1]);
+        assert_eq!(second.join().unwrap().unwrap().as_slice(), [2]);
+        assert_eq!(cache.get(&key(1)).unwrap().as_slice(), [2]);
+    });
+}

@@ -89,22 +89,32 @@ impl Inner {
         let start = Instant::now();
         // Of a build that this one is part of: others see what it waits for.
         let mark = lease::mark(key);
-        let (turn, waited) = self.flights.join(*key, self.build_wait);
-        if let Some(time) = waited {
-            self.counters.waits.add(1);
-            self.counters.wait_nanos.add_time(time);
-        }
+        let turn = loop {
+            let left = self.build_wait.saturating_sub(start.elapsed());
+            let (turn, waited) = self.flights.join(*key, left);
+            if let Some(time) = waited {
+                self.counters.waits.add(1);
+                self.counters.wait_nanos.add_time(time);
+            }
+            if !matches!(turn, Turn::Look) {
+                break turn;
+            }
+            if let Some(found) = self.look_again(key) {
+                return Ok(self.found(found));
+            }
+        };
         match turn {
             Turn::Landed(entry) => Ok(self.shared(entry)),
             Turn::Lead(lead) => {
                 // Not all of it: what this process then builds itself, its other threads share.
-                let claim = self.claim(key, start + self.build_wait / 2);
+                let deadline = start + self.build_wait / 2;
+                let claim = self.claim(key, deadline, &|| lead.mark());
                 if matches!(claim, Claim::Build(None)) {
                     drop(mark);
                 }
                 self.build_as_leader(lead, (key, claim), within, build)
             }
-            Turn::Alone => {
+            Turn::Alone | Turn::Look => {
                 if let Some(found) = self.look_again(key) {
                     return Ok(self.found(found));
                 }
@@ -145,6 +155,7 @@ impl Inner {
         drop(building);
         // In the cache before it lands: whoever comes too late to follow must find it. The lease
         // goes with it until it is on disk, where other processes find it.
+        lead.mark();
         let hold = lease.map(|lease| Box::new(lease) as Hold);
         self.put(key, within, entry.clone(), hold);
         lead.land(entry.clone());

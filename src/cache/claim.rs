@@ -26,8 +26,10 @@ pub(super) enum Claim {
 
 impl Inner {
     /// Asks for the lease of `key`, and waits for who has it until `deadline`. Past that, and
-    /// where waiting would not end, it is time to build all the same.
-    pub(super) fn claim(&self, key: &Fingerprint, deadline: Instant) -> Claim {
+    /// where waiting would not end, it is time to build all the same. Calls `looking` before each
+    /// look.
+    pub(super) fn claim(&self, key: &Fingerprint, deadline: Instant, looking: &dyn Fn()) -> Claim {
+        looking();
         if let Some(found) = self.look_again(key) {
             return Claim::Found(found);
         }
@@ -36,11 +38,14 @@ impl Inner {
         };
         match self.or_fault(request.poll()) {
             None => Claim::Build(None),
-            Some(Some(lease)) => match self.look_afresh(key) {
-                Some(found) => Claim::Found(found),
-                None => Claim::Build(Some(lease)),
-            },
-            Some(None) => self.wait(key, &mut request, deadline),
+            Some(Some(lease)) => {
+                looking();
+                match self.look_afresh(key) {
+                    Some(found) => Claim::Found(found),
+                    None => Claim::Build(Some(lease)),
+                }
+            }
+            Some(None) => self.wait(key, &mut request, (deadline, looking)),
         }
     }
 
@@ -52,13 +57,18 @@ impl Inner {
     }
 
     /// Another process has the lease.
-    fn wait(&self, key: &Fingerprint, request: &mut LeaseRequest<'_>, deadline: Instant) -> Claim {
+    fn wait(
+        &self,
+        key: &Fingerprint,
+        request: &mut LeaseRequest<'_>,
+        (deadline, looking): (Instant, &dyn Fn()),
+    ) -> Claim {
         let start = Instant::now();
         if start >= deadline || request.is_in_a_circle() {
             self.counters.lone_builds.add(1);
             return Claim::Build(None);
         }
-        let claim = self.wait_since(start, key, request, deadline);
+        let claim = self.wait_since(start, key, request, (deadline, looking));
         self.counters.process_waits.add(1);
         self.counters.process_wait_nanos.add_time(start.elapsed());
         if let Claim::Shared(entry) = &claim {
@@ -75,7 +85,7 @@ impl Inner {
         start: Instant,
         key: &Fingerprint,
         request: &mut LeaseRequest<'_>,
-        deadline: Instant,
+        (deadline, looking): (Instant, &dyn Fn()),
     ) -> Claim {
         let mut now = start;
         let mut pause = PAUSES.0;
@@ -84,6 +94,7 @@ impl Inner {
             pause = (pause * 2).min(PAUSES.1);
             // In this order: what was put before the lease was given up is found after it is had.
             let polled = self.or_fault(request.poll());
+            looking();
             if let Some(found) = self.look_afresh(key) {
                 return Claim::Shared(found);
             }

@@ -166,6 +166,8 @@ impl Inner {
         let pruned = tiers.lower().prune_with(rules, |key, _| gone.push(*key));
         if !rules.is_dry_run() {
             let forgotten = tiers.forget_above(&gone);
+            // Also what others removed below, and a get found there before.
+            let forgotten = forgotten.and(tiers.end_promotions());
             let (upper, now) = (tiers.upper(), now());
             let goes = |namespace, put_at| {
                 let reason = rules.reason_in_memory(namespace, put_at, now);

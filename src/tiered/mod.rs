@@ -255,7 +255,13 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
     /// What is not in the upper tier: in the table, or (`true`) in the lower tier.
     fn find_below(&self, key: &Fingerprint) -> Result<(Option<Entry>, bool)> {
         match self.shared.queue.get(key) {
-            Lookup::Found(entry) if self.is_expired(&entry) => Ok((None, false)),
+            Lookup::Found(entry) if self.is_expired(&entry) => {
+                // The upper tier dropped it for its age and hands it to nobody.
+                if !self.shared.queue.demote(std::iter::once(*key)).is_empty() {
+                    self.start_writer();
+                }
+                Ok((None, false))
+            }
             Lookup::Found(entry) => Ok((Some(entry), false)),
             Lookup::Hidden => Ok((None, false)),
             Lookup::Clean => Ok((self.shared.lower.get(key)?, true)),
@@ -396,14 +402,28 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
         self.shared.queue.wait_for(names)
     }
 
+    fn try_remove(&self, key: &Fingerprint) -> Result<bool> {
+        let queue = &self.shared.queue;
+        self.check_process("remove from a store of the parent process")?;
+        let _stripe = self.stripes.acquire(fold(key), queue.deadline())?;
+        let job = queue.claim_for_removal(key)?;
+        let removal = Removal { queue, job };
+        // From below upwards: see the module's documentation.
+        let below = self.shared.lower.remove(key)?;
+        let unwritten = removal.finish();
+        let above = self.upper.remove(key)?;
+        Ok(below || unwritten || above)
+    }
+
     fn try_flush(&self) -> Result<()> {
         self.check_process("flush a store of the parent process")?;
         let reported = self.shared.queue.reported()?;
         self.drain()?;
+        // What fails from here on was put since, and is for a flush that begins since.
+        let failed = self.shared.queue.report_failures(reported)?;
         // What could be written is flushed even if something could not.
         let lower = self.shared.lower.flush();
         let upper = self.upper.flush();
-        let failed = self.shared.queue.report_failures(reported)?;
         lower.and(upper)?;
         if failed {
             let action = "write everything that was put to the lower tier";
@@ -476,16 +496,12 @@ impl<U: Store, L: Store + 'static> Store for Tiered<U, L> {
     }
 
     fn remove(&self, key: &Fingerprint) -> Result<bool> {
-        let queue = &self.shared.queue;
-        self.check_process("remove from a store of the parent process")?;
-        let _stripe = self.stripes.acquire(fold(key), queue.deadline())?;
-        let job = queue.claim_for_removal(key)?;
-        let removal = Removal { queue, job };
-        // From below upwards: see the module's documentation.
-        let below = self.shared.lower.remove(key)?;
-        let unwritten = removal.finish();
-        let above = self.upper.remove(key)?;
-        Ok(below || unwritten || above)
+        let removed = self.try_remove(key);
+        if removed.is_err() && !self.reads_below {
+            // What was queued, or was to be, is so again.
+            self.start_writer();
+        }
+        removed
     }
 
     fn touch(&self, keys: &[Fingerprint]) -> Result<()> {

@@ -497,6 +497,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_to_be_queued_while_a_removal_had_it_is_queued_when_that_fails() {
+        let queue = patient();
+        for flush in [true, false] {
+            assert!(!queue.insert(KEY, vec![1].into(), false, None).unwrap());
+            let removal = queue.claim_for_removal(&KEY).unwrap().unwrap();
+            if flush {
+                assert_eq!(queue.queue_all().unwrap().len(), 1);
+            } else {
+                queue.demote(std::iter::once(KEY));
+            }
+            queue.give_back(&removal);
+            let job = queue.claim_next().expect("nobody would ever write it");
+            queue.settle(&job);
+        }
+    }
+
+    #[test]
     fn a_put_wakes_who_waits_for_what_it_replaces() {
         let queue = patient();
         assert!(queue.insert(KEY, vec![1].into(), true, None).unwrap());

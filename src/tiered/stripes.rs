@@ -114,6 +114,14 @@ impl Stripes {
         Some(stripe.hold(state))
     }
 
+    /// Holds every stripe for a moment, one after the other: whoever found something below before
+    /// has handed it up by then, or never will.
+    pub(super) fn pass(&self, deadline: Instant) -> Result<()> {
+        self.0
+            .iter()
+            .try_for_each(|s| s.acquire(deadline).map(drop))
+    }
+
     /// Holds every stripe. Taken in one order, by one who holds none: no cycle of waits.
     pub(super) fn acquire_all(&self, deadline: Instant) -> Result<Vec<StripeGuard<'_>>> {
         self.0.iter().map(|s| s.acquire(deadline)).collect()

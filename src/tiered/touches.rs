@@ -65,7 +65,8 @@ impl Touches {
 
     /// Notes a hit. In a forked child (`is_forked` tells) only if that needs no waiting.
     pub(super) fn note(&self, key: &Fingerprint, fold: u64, is_forked: impl Fn() -> bool) -> Noted {
-        if !self.is_first_of_interval(fold) {
+        let epoch = u64::from(self.epoch.load(Ordering::Relaxed)) & 0xffff;
+        if self.is_noted(fold, epoch) {
             return Noted::Nothing;
         }
         let mut noted = match self.noted.try_lock() {
@@ -82,6 +83,8 @@ impl Touches {
             return Noted::Nothing;
         }
         noted.push(*key);
+        // Not before, and under the lock: who finds it and then takes the batch has the key there.
+        self.set_noted(fold, epoch);
         match noted.len() {
             1 => Noted::First,
             EARLY => Noted::Many,
@@ -89,34 +92,30 @@ impl Touches {
         }
     }
 
-    fn is_first_of_interval(&self, fold: u64) -> bool {
-        if self.cells.is_empty() {
-            return true;
-        }
-        let epoch = u64::from(self.epoch.load(Ordering::Relaxed)) & 0xffff;
-        let mine = fold & !0xffff | epoch;
+    fn bucket(&self, fold: u64) -> &[AtomicU64] {
         // The upper bits of the product, as many as there are buckets.
         let mixed = fold.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BUCKETS_LOG2);
-        let Some(bucket) = self.cells.chunks_exact(WAYS).nth(mixed as usize) else {
-            return true;
-        };
-        let mut free = None;
-        for cell in bucket {
-            let found = cell.load(Ordering::Relaxed);
-            if found == mine {
-                return false;
-            }
-            if free.is_none() && found & 0xffff != epoch {
-                free = Some((cell, found));
-            }
-        }
+        self.cells
+            .chunks_exact(WAYS)
+            .nth(mixed as usize)
+            .unwrap_or_default()
+    }
+
+    fn is_noted(&self, fold: u64, epoch: u64) -> bool {
+        let mine = fold & !0xffff | epoch;
+        let mut cells = self.bucket(fold).iter();
+        cells.any(|cell| cell.load(Ordering::Relaxed) == mine)
+    }
+
+    /// Only under the lock of what is noted.
+    fn set_noted(&self, fold: u64, epoch: u64) {
+        let bucket = self.bucket(fold);
+        let is_free = |cell: &&AtomicU64| cell.load(Ordering::Relaxed) & 0xffff != epoch;
         // Full of other keys of this interval: one gives way, and may be noted twice.
-        let (cell, found) = free.unwrap_or_else(|| {
-            let cell = &bucket[(fold >> 16) as usize % WAYS];
-            (cell, cell.load(Ordering::Relaxed))
-        });
-        let set = cell.compare_exchange(found, mine, Ordering::Relaxed, Ordering::Relaxed);
-        set != Err(mine)
+        let any = || bucket.get((fold >> 16) as usize % WAYS);
+        if let Some(cell) = bucket.iter().find(is_free).or_else(any) {
+            cell.store(fold & !0xffff | epoch, Ordering::Relaxed);
+        }
     }
 
     /// What was noted; with `next`, a new interval begins.
@@ -177,6 +176,24 @@ mod tests {
         assert_eq!(touches.take(true), [], "told in this interval");
         assert_eq!(note(&a, fold_a), Noted::First, "a new interval");
         assert_eq!(touches.take(true), [a]);
+    }
+
+    #[test]
+    fn a_hit_that_notes_nothing_was_noted_already() {
+        let touches = Touches::new(Duration::from_secs(60));
+        let (a, fold) = key(1);
+        let noted = touches.lock();
+        std::thread::scope(|scope| {
+            // Whoever is told that nothing is to be done may prune at once.
+            let hits: Vec<_> = (0..2)
+                .map(|_| scope.spawn(|| touches.note(&a, fold, || false)))
+                .collect();
+            std::thread::sleep(Duration::from_millis(200));
+            let ended = hits.iter().any(std::thread::ScopedJoinHandle::is_finished);
+            let is_noted = noted.contains(&a);
+            drop(noted);
+            assert!(is_noted || !ended, "a hit that would not be told");
+        });
     }
 
     #[test]

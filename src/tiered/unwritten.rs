@@ -65,6 +65,8 @@ pub(super) struct Slot {
     state: State,
     /// The cost of what is in flight, which may be older than `content`.
     in_flight: Option<u64>,
+    /// It was to be queued while it was in flight: should that come to nothing, it is.
+    asked: bool,
     hold: Option<Hold>,
 }
 
@@ -119,6 +121,7 @@ impl Table {
             id,
             state: State::Dirty,
             in_flight,
+            asked: false,
             hold,
         };
         self.slots.insert(key, slot);
@@ -164,6 +167,7 @@ impl Table {
             return false;
         };
         if slot.state != State::Dirty {
+            slot.asked |= slot.state == State::Writing;
             return false;
         }
         self.queue_cost = self.queue_cost.saturating_add(cost(&slot.content));
@@ -301,6 +305,7 @@ impl Table {
             id: self.next_id(),
             state: State::Dirty,
             in_flight: None,
+            asked: false,
             hold: None,
         };
         self.slots.insert(job.key, slot);
@@ -312,10 +317,12 @@ impl Table {
         if !self.land(job) {
             return;
         }
+        let mut queue = !job.was_dirty;
         if let Some(slot) = self.slots.get_mut(&job.key) {
             slot.state = State::Dirty;
+            queue |= std::mem::take(&mut slot.asked);
         }
-        if !job.was_dirty {
+        if queue {
             self.queue_at(&job.key, None);
         }
     }

@@ -15,7 +15,14 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
     /// anew. Gives the number of hits that could not be noted, for want of room.
     pub(crate) fn tell_uses(&self) -> Result<u64> {
         self.check_process("refresh a store of the parent process")?;
-        self.shared.write_touches(true)?;
+        if let Err(e) = self.shared.write_touches(true) {
+            // They are noted again, maybe after the writer looked in vain.
+            self.shared
+                .queue
+                .touch_after(self.shared.touches.interval());
+            self.start_writer();
+            return Err(e);
+        }
         Ok(self.shared.touches.take_lost())
     }
 
@@ -44,6 +51,13 @@ impl<U: Store, L: Store + 'static> Tiered<U, L> {
             self.start_writer();
         }
         Ok(())
+    }
+
+    /// Ends the promotions under way: what they found below is in the upper tier now, or will not
+    /// be. It may have gone from the lower one since, and by others.
+    pub(crate) fn end_promotions(&self) -> Result<()> {
+        self.check_process("remove from a store of the parent process")?;
+        self.stripes.pass(self.shared.queue.deadline())
     }
 
     /// The keys of entries that are not below yet, of which `is_it` says so.

@@ -50,17 +50,24 @@ impl Model {
 
     /// What `Cache::get_or_insert_with` does.
     fn get(&self, key: u8, build: impl FnOnce() -> Option<u32>) -> Option<u32> {
-        if let Some(found) = self.look(key) {
-            return Some(found);
-        }
-        match self.flights.join(key, LONG).0 {
+        let turn = loop {
+            if let Some(found) = self.look(key) {
+                return Some(found);
+            }
+            match self.flights.join(key, LONG).0 {
+                Turn::Look => {}
+                turn => break turn,
+            }
+        };
+        match turn {
             Turn::Landed(value) => Some(value),
-            Turn::Alone => {
+            Turn::Alone | Turn::Look => {
                 let value = build()?;
                 self.put(key, value);
                 Some(value)
             }
             Turn::Lead(lead) => {
+                lead.mark();
                 if let Some(found) = self.look(key) {
                     lead.land(found);
                     return Some(found);
@@ -73,6 +80,7 @@ impl Model {
                 let built = build();
                 self.count(key, |(now, _)| *now = 0);
                 let value = built?;
+                lead.mark();
                 self.put(key, value);
                 lead.land(value);
                 Some(value)
@@ -105,6 +113,21 @@ pub fn one_build_for_all() {
         assert_eq!(got, shared.look(1), "not what was built");
     });
     assert_eq!(model.builds(1), 1);
+}
+
+/// Nobody is given what was removed before it asked, not by a flight that has not landed either.
+pub fn what_was_removed_is_not_shared() {
+    let model = Model::new();
+    at_once(2, move |n| {
+        if n == 0 {
+            model.get(1, || Some(1));
+        } else if model.look(1).is_some() {
+            if let Ok(mut cache) = model.cache.lock() {
+                cache.remove(&1);
+            }
+            assert_eq!(model.get(1, || Some(2)), Some(2), "removed before");
+        }
+    });
 }
 
 /// Failing leaders hand over until one succeeds; nobody is left waiting, and nobody builds after.

@@ -30,3 +30,8 @@ fn failing_builds_that_ask_for_one_another_end_under_every_schedule() {
 fn a_builder_that_asks_for_its_own_key_ends_under_every_schedule() {
     check(flight_models::re_entrance_ends);
 }
+
+#[test]
+fn what_was_removed_is_not_shared_under_any_schedule() {
+    check(flight_models::what_was_removed_is_not_shared);
+}
