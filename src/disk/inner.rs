@@ -191,7 +191,15 @@ impl Inner {
     pub(super) fn heal_directories(&self) -> Result<()> {
         let locked = self.locked()?;
         let io = |e| self.error("make the folders of the cache directory anew", e);
+        let epoch = locked.index.field(Field::Epoch);
         locked.index.add(Field::Epoch, 1).map_err(io)?;
+        // What was in packs that somebody deleted their open handles tell, so that it can be evicted.
+        let new = epoch.wrapping_add(1);
+        let same = |known: u64| (known == epoch).then_some(new);
+        let known = &self.epoch;
+        known
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, same)
+            .ok();
         self.make_directories()
     }
 
