@@ -92,16 +92,18 @@ impl Inner {
         let turn = loop {
             let left = self.build_wait.saturating_sub(start.elapsed());
             let (turn, waited) = self.flights.join(*key, left);
+            if matches!(turn, Turn::Look) {
+                // It was built already, and waited for to be put.
+                if let Some(found) = self.look_again(key) {
+                    return Ok(self.found(found));
+                }
+                continue;
+            }
             if let Some(time) = waited {
                 self.counters.waits.add(1);
                 self.counters.wait_nanos.add_time(time);
             }
-            if !matches!(turn, Turn::Look) {
-                break turn;
-            }
-            if let Some(found) = self.look_again(key) {
-                return Ok(self.found(found));
-            }
+            break turn;
         };
         match turn {
             Turn::Landed(entry) => Ok(self.shared(entry)),
