@@ -214,6 +214,7 @@ impl Inner {
         victims: &[(Position, Slot)],
         reason: EvictionReason,
     ) -> Result<Option<Eviction>> {
+        let io = |e| self.error("evict an entry", e);
         let mut evicted = Evicted {
             entries: 0,
             bytes: 0,
@@ -221,8 +222,13 @@ impl Inner {
         };
         let mut done = Ok(());
         for batch in victims.chunks(KEY_BATCH) {
-            let Some(locked) = self.locked_and_complete()? else {
-                break;
+            let locked = match self.locked_and_complete() {
+                Ok(Some(locked)) => locked,
+                Ok(None) => break,
+                Err(e) => {
+                    done = Err(e);
+                    break;
+                }
             };
             if !Arc::ptr_eq(&locked.index, surveyed) {
                 // The table was grown: the positions are those of another one. Next pass.
@@ -232,14 +238,16 @@ impl Inner {
             let gone = self.evict_batch(&locked.index, batch, &mut evicted);
             // What is gone is counted, whatever failed behind it.
             let new = evicted.entries - before;
-            done = gone.and(locked.index.add(Field::Evictions, new));
+            done = gone
+                .and(locked.index.add(Field::Evictions, new))
+                .map_err(io);
             if done.is_err() {
                 break;
             }
         }
         Counters::add(&self.counters.evictions, evicted.entries);
         Counters::add(&self.counters.evicted_bytes, evicted.bytes);
-        done.map_err(|e| self.error("evict an entry", e))?;
+        done?;
         if evicted.entries == 0 {
             return Ok(None);
         }

@@ -6,7 +6,7 @@
 
 use super::counters::Counters;
 use super::envelope::Envelope;
-use super::header::REBUILDING;
+use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lock::turn;
@@ -16,7 +16,7 @@ use super::pending::{Names, Pending};
 use super::slot::{Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 use rustc_hash::FxHashSet;
 use std::io;
 use std::mem;
@@ -135,6 +135,10 @@ impl Inner {
         // What was written elsewhere just now may have healed the directory before.
         let since = mem::take(&mut self.pending.lock().expect(POISON).names);
         pending.names = pending.names.max(since);
+        // What is relied on without taking the lock may be in folders that others made anew.
+        if self.folders.load(Ordering::Relaxed) != self.index().field(Field::Epoch) {
+            pending.names = pending.names.max(Names::Folders);
+        }
         let levels = match pending.names {
             Names::None => 0,
             Names::Folders => 1,
@@ -202,8 +206,14 @@ impl Inner {
             let locked = self.locked()?;
             // Whoever removes an object holds the lock: seen from here it is there, or it was
             // removed, or a stranger deleted it.
-            if !is_damaged && object::exists(&self.files, digest).map_err(io)? {
+            let is_there = object::exists(&self.files, digest).map_err(io)?;
+            if !is_damaged && is_there {
                 continue;
+            }
+            if !is_there {
+                // Nothing is left that could be kept for anybody.
+                is_damaged = false;
+                suspect.remove(digest);
             }
             // Evicted or removed meanwhile is no failure; deleted under a binding is.
             if !is_damaged && !self.is_bound(&locked.index, digest)? {
@@ -216,15 +226,13 @@ impl Inner {
                     slot.kind == SlotKind::Key && slot.content == tag && unsynced.has(slot.place)
                 };
                 self.take_back(&locked, Some(digest), is_ours)?;
-                if self.is_bound(&locked.index, digest)? {
+                // Another secret's flush may have promised it as well.
+                let mut keys = self.all_key_ids().map_err(io)?;
+                keys.retain(|key| *key != self.check().id());
+                let is_theirs = Self::is_object_named(&locked.index, digest, &keys);
+                if self.is_bound(&locked.index, digest)? || is_theirs.map_err(io)? {
                     break;
                 }
-            }
-            // Another secret's flush may have promised it.
-            let mut keys = self.all_key_ids().map_err(io)?;
-            keys.retain(|key| *key != self.check().id());
-            if Self::is_object_named(&locked.index, digest, &keys).map_err(io)? {
-                break;
             }
             let is_lost = |slot: &Slot| match slot.kind {
                 SlotKind::Key => slot.content == tag,

@@ -329,6 +329,10 @@ impl Inner {
                 .iter()
                 .fold(0_u64, |sum, (f, _)| sum.saturating_add(f.length));
             let counted = locked.index.add(Field::Evictions, gone.len() as u64);
+            if gone.len() < batch.len() && locked.index.has_unsettled_ends() {
+                // Somebody else may have ended the others since, and has not flushed.
+                self.pending.lock().expect(super::POISON).ends = true;
+            }
             drop(locked);
             Counters::add(&self.counters.evictions, gone.len() as u64);
             Counters::add(&self.counters.evicted_bytes, bytes);

@@ -43,6 +43,8 @@ const COPIES: usize = 2;
 struct Walked {
     ended: Ended,
     replaced: Replaced,
+    /// Whether the packs that are walked have durable names.
+    names_are_durable: bool,
 }
 
 /// What a rebuild found more than once.
@@ -114,7 +116,10 @@ impl Inner {
             return Ok(true);
         }
         let packs = list(&self.files).map_err(io)?;
-        let mut found = Walked::default();
+        let mut found = Walked {
+            names_are_durable: self.sync_pack_names().is_ok(),
+            ..Walked::default()
+        };
         for (number, _) in &packs {
             if let Some(pack) = self.pack(*number).map_err(io)? {
                 if !self.look_through(&pack, (&begun, stop), &mut found.ended)? {
@@ -173,7 +178,11 @@ impl Inner {
     pub(super) fn rebuild_pack_alone(&self, pack: &Arc<Pack>) -> Result<bool> {
         let begun = self.refresh();
         let never = AtomicBool::new(false);
-        self.rebuild_pack(pack, (&begun, &never), &mut Walked::default())
+        let mut walked = Walked {
+            names_are_durable: self.sync_pack_names().is_ok(),
+            ..Walked::default()
+        };
+        self.rebuild_pack(pack, (&begun, &never), &mut walked)
     }
 
     /// Inserts what is in one pack; `false` if `stop` was set or the index was lost again.
@@ -189,7 +198,7 @@ impl Inner {
             |offset, envelope, life| found.push((offset, envelope, life == LifeWord::Live));
         pack.walk_or_hints(self.check(), gather).map_err(io)?;
         // Others may rely on the content that is found here rather than on what they had flushed.
-        let is_durable = pack.sync().is_ok();
+        let is_durable = pack.sync().is_ok() && walked.names_are_durable;
         if !is_durable && pack.key_id == self.check().id() {
             self.pending.lock().expect(POISON).add_pack(pack);
         }

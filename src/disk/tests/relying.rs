@@ -4,10 +4,12 @@
 use super::super::bind::Appended;
 use super::super::envelope::Kind;
 use super::super::header::Field;
+use super::super::layout::Layout;
 use super::super::lookup::Binding;
 use crate::digest::Digest;
 use crate::disk::DiskStore;
 use crate::store::Store;
+use crate::sys::FileSystem;
 use crate::sys::crash::{CrashFs, Cut, Rng};
 use crate::sys::fault::{Call, Fault, FaultFs, Plan, When};
 use crate::sys::real::RealFs;
@@ -62,6 +64,21 @@ pub(super) fn after_cut(dir: &Dir, how: Cut) -> (Dir, DiskStore) {
         },
         store,
     )
+}
+
+/// What a clear leaves that is killed when it has moved the packs away.
+fn kill_in_a_clear(dir: &Dir, store: &DiskStore) {
+    let locked = store.inner.locked().unwrap();
+    locked.index.add(Field::Epoch, 1).unwrap();
+    let to = store.inner.tmp.unused_name(&store.inner.files).unwrap();
+    let fs: &dyn FileSystem = &dir.fs;
+    fs.rename(&store.inner.files.layout.packs(), &to).unwrap();
+}
+
+fn lose_index(dir: &Dir) {
+    let fs: &dyn FileSystem = &dir.fs;
+    fs.remove_file(&Layout::new(dir.root.clone()).index())
+        .unwrap();
 }
 
 /// A put up to the point where the record is to be bound.
@@ -236,9 +253,7 @@ fn the_original_of_what_moved_and_was_removed_stays_away() {
     after.flush().unwrap();
     assert!(!has(&after, &ONE));
     drop(after);
-    let fs: &dyn crate::sys::FileSystem = &new.fs;
-    fs.remove_file(&super::super::layout::Layout::new(new.root.clone()).index())
-        .unwrap();
+    lose_index(&new);
     let again = open(&new.root, &new.fs);
     assert!(!has(&again, &ONE));
 }
@@ -288,14 +303,7 @@ fn a_folder_that_another_handle_made_after_a_killed_clear_is_durable() {
         put(store, key, &[9; 50]);
         store.flush().unwrap();
     }
-    {
-        // As a clear does that is killed behind this.
-        let locked = c.inner.locked().unwrap();
-        locked.index.add(Field::Epoch, 1).unwrap();
-        let to = c.inner.tmp.unused_name(&c.inner.files).unwrap();
-        let fs: &dyn crate::sys::FileSystem = &dir.fs;
-        fs.rename(&c.inner.files.layout.packs(), &to).unwrap();
-    }
+    kill_in_a_clear(&dir, &c);
     put(&c, &TWO, &[8; 100]);
     put(&a, &ONE, &[7; 100]);
     a.flush().unwrap();
@@ -315,8 +323,7 @@ fn a_rebuild_leads_content_to_what_is_durable() {
         put(&a, &TWO, &[7; 100]);
         a.flush().unwrap();
         finish(&b, half);
-        let fs: &dyn crate::sys::FileSystem = &dir.fs;
-        fs.remove_file(&a.inner.files.layout.index()).unwrap();
+        lose_index(&dir);
         drop(a.inner.locked().unwrap());
         a.inner.wait_for_rebuild().unwrap();
         // Any put and flush.
@@ -325,5 +332,78 @@ fn a_rebuild_leads_content_to_what_is_durable() {
         let (_new, after) = after_cut(&dir, Cut::Nothing);
         assert!(has(&after, &ONE));
         assert!(has(&after, &TWO), "round {round}");
+    }
+}
+
+/// The names of packs are what a sync of a pack leaves out.
+#[test]
+fn a_rebuild_leads_content_to_no_pack_whose_name_is_not_durable() {
+    for round in 0..8 {
+        let dir = begin();
+        let (a, b) = (open(&dir.root, &dir.fs), open(&dir.root, &dir.fs));
+        let mut half = half_put(&b, &THREE, &[7; 100]);
+        put(&a, &ONE, &[7; 100]);
+        put(&a, &TWO, &[7; 100]);
+        a.flush().unwrap();
+        // Into a pack that is new.
+        let from = Arc::clone(&half.pack);
+        let appended = b.inner.append(&half.envelope, &[7; 100], Some(&from));
+        (half.place, half.pack, half.claim) = appended.unwrap();
+        finish(&b, half);
+        lose_index(&dir);
+        drop(a.inner.locked().unwrap());
+        a.inner.wait_for_rebuild().unwrap();
+        {
+            let mut locked = a.inner.locked().unwrap();
+            let buckets = locked.index.buckets() * 2;
+            a.inner.copy_index(&mut locked, buckets, 0).unwrap();
+        }
+        let (_new, after) = after_cut(&dir, Cut::Nothing);
+        assert!(has(&after, &TWO), "round {round}");
+    }
+}
+
+/// A put that finds its key bound takes no lock.
+#[test]
+fn what_is_found_in_a_folder_that_another_handle_made_is_durable_after_a_flush() {
+    let dir = begin();
+    let (a, c) = (open(&dir.root, &dir.fs), open(&dir.root, &dir.fs));
+    for (store, key) in [(&a, &TWO), (&c, &THREE)] {
+        put(store, key, &[9; 50]);
+        store.flush().unwrap();
+    }
+    kill_in_a_clear(&dir, &c);
+    put(&c, &ONE, &[7; 100]);
+    put(&a, &ONE, &[7; 100]);
+    a.inner.flush().unwrap();
+    let (_new, after) = after_cut(&dir, Cut::Nothing);
+    assert!(has(&after, &ONE));
+}
+
+/// A flush fails once where an object was deleted, whoever else names it and whatever became of its sync.
+#[test]
+fn an_object_that_is_gone_fails_one_flush() {
+    let large = vec![7; 400_000];
+    for (secret, fails) in [(None, true), (Some("other"), false), (Some("other"), true)] {
+        let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+        let first = faulty(&dir, &plan);
+        let second = DiskStore::builder();
+        let second = match secret {
+            Some(secret) => second.authenticate(secret),
+            None => second,
+        };
+        let second = second.open(dir.path()).unwrap();
+        put(&second, &TWO, &large);
+        second.flush().unwrap();
+        put(&first, &ONE, &large);
+        if fails {
+            plan.start(EVERY_SYNC);
+            assert!(first.flush().is_err());
+            plan.stop();
+        }
+        let object = first.inner.files.layout.object(&Digest::of(&large));
+        std::fs::remove_file(object).unwrap();
+        let later = [first.flush(), first.flush(), first.flush()].map(|f| f.is_ok());
+        assert_eq!(later[1..], [true; 2], "{secret:?}, {fails}");
     }
 }
