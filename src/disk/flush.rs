@@ -226,11 +226,7 @@ impl Inner {
                     slot.kind == SlotKind::Key && slot.content == tag && unsynced.has(slot.place)
                 };
                 self.take_back(&locked, Some(digest), is_ours)?;
-                // Another secret's flush may have promised it as well.
-                let mut keys = self.all_key_ids().map_err(io)?;
-                keys.retain(|key| *key != self.check().id());
-                let is_theirs = Self::is_object_named(&locked.index, digest, &keys);
-                if self.is_bound(&locked.index, digest)? || is_theirs.map_err(io)? {
+                if self.is_needed(&locked.index, digest)? {
                     break;
                 }
             }
@@ -245,6 +241,15 @@ impl Inner {
             break;
         }
         Err(failure)
+    }
+
+    /// Whether a key is bound to an object, of this secret or of another, whose flush may have promised it.
+    fn is_needed(&self, index: &Index, digest: &Digest) -> Result<bool> {
+        let io = |e| self.error("look for a content", e);
+        let mut keys = self.all_key_ids().map_err(io)?;
+        keys.retain(|key| *key != self.check().id());
+        let is_theirs = Self::is_object_named(index, digest, &keys).map_err(io)?;
+        Ok(is_theirs || self.is_bound(index, digest)?)
     }
 
     /// Whether a key is bound to the content.

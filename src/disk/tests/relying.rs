@@ -348,7 +348,13 @@ fn a_rebuild_leads_content_to_no_pack_whose_name_is_not_durable() {
         // Into a pack that is new.
         let from = Arc::clone(&half.pack);
         let appended = b.inner.append(&half.envelope, &[7; 100], Some(&from));
-        (half.place, half.pack, half.claim) = appended.unwrap();
+        let (place, pack, claim) = appended.unwrap();
+        half = Appended {
+            place,
+            pack,
+            claim,
+            ..half
+        };
         finish(&b, half);
         lose_index(&dir);
         drop(a.inner.locked().unwrap());
