@@ -101,7 +101,10 @@ fn check_at_rest(dir: &Path) {
     // An object that a killed process had published and not bound yet is removed by a sweep, once it
     // is so old that no process can be about to bind it.
     let long_ago = SystemTime::now() - Duration::from_secs(3600);
-    for path in files_in(dir, "objects") {
+    // Who was killed in a clear, or before anything, leaves no folder.
+    let is_there = dir.join("v1/objects").is_dir();
+    let objects = is_there.then(|| files_in(dir, "objects"));
+    for path in objects.into_iter().flatten() {
         let file = fs::File::open(path).unwrap();
         file.set_modified(long_ago).unwrap();
     }
