@@ -427,7 +427,7 @@ impl Trial {
     /// Binds what was begun. Somebody else may have bound the key since, and have the newer number.
     fn finish(&mut self, op: Op, handle: usize, begun: &Begun) -> Verdict {
         let (n, store) = (begun.key, &self.stores[handle]);
-        let begin = self.fs.steps();
+        let (begin, evicted) = (self.fs.steps(), self.evictions());
         let done = store.inner.finish_put(&begun.appended);
         let done = done
             .map_err(|e| into_error(e, &store.inner))
@@ -439,10 +439,15 @@ impl Trial {
             });
         self.tolerate(op, done.as_ref().err())?;
         let since = &self.model.events[n][begun.events..];
-        let newer = since.last().and_then(|e| e.value);
+        let last = since.iter().rposition(|e| e.sure).unwrap_or(0);
+        let newer = since[last..].iter().filter_map(|e| e.value);
         let id = self.ids[handle];
         let mut possible = vec![Some(begun.number)];
         possible.extend(newer.map(Some));
+        if self.evictions() > evicted {
+            // Used at the time at which it was begun, it may be what is oldest.
+            possible.push(None);
+        }
         if done.is_ok() && !self.faulty {
             // Which of them is the newer one depends on whether the other had to be written.
             let found = get(&self.stores[handle], n)?;
