@@ -199,8 +199,11 @@ impl Inner {
         pack.walk_or_hints(self.check(), gather).map_err(io)?;
         // Others may rely on the content that is found here rather than on what they had flushed.
         let is_durable = pack.sync().is_ok() && walked.names_are_durable;
-        if !is_durable && pack.key_id == self.check().id() {
-            self.pending.lock().expect(POISON).add_pack(pack);
+        if !is_durable {
+            Counters::add(&self.counters.maintenance_errors, 1);
+            if pack.key_id == self.check().id() {
+                self.pending.lock().expect(POISON).add_pack(pack);
+            }
         }
         for batch in found.chunks(BATCH) {
             if stop.load(Ordering::Relaxed) {
