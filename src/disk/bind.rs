@@ -82,7 +82,7 @@ impl Inner {
         };
         // Of what was ended in an index that was lost this one knows nothing.
         let is_known = new.before.0.seed() == index.seed();
-        let may_bind = is_known && may_bind(index, &new.envelope);
+        let may_bind = is_known && may_bind(index, &new.envelope).map_err(io)?;
         if !is_there.map_err(io)? || !may_bind || !self.is_content_there(index, new).map_err(io)? {
             // The record stays pending: it binds nothing.
             self.release_packs(Duration::ZERO);
@@ -97,7 +97,8 @@ impl Inner {
         let newest = found.live.last();
         if let Some(newest) = newest.filter(|b| b.envelope.generation >= new.envelope.generation) {
             // It stands for this one: the next flush covers it, whoever put it.
-            self.adopt(index, newest, found.live.len() > 1);
+            self.adopt(index, newest, found.live.len() > 1)
+                .map_err(io)?;
             // A newer put was indexed while this one was being written, or one of the same number
             // by another process, which knew as little of this one. This one stays pending.
             if new.object_bytes > 0 {
@@ -130,6 +131,10 @@ impl Inner {
     fn note_bound(&self, new: &Appended, rebound: bool) {
         let mut pending = self.pending.lock().expect(POISON);
         pending.add_pack(&new.pack);
+        if new.envelope.kind == Kind::Object {
+            // It may also have gone and come back since, as a file that nobody synced.
+            pending.objects.insert(new.envelope.digest);
+        }
         if rebound {
             pending.rebound.insert(new.envelope.key);
         }

@@ -318,7 +318,7 @@ impl Inner {
             Some(locked) if !is_needed(&locked.index)? => locked.index,
             _ => return Ok(false),
         };
-        self.make_ends_durable()?;
+        self.make_ends_durable(false)?;
         let Some(locked) = self.locked_and_complete()? else {
             return Ok(false);
         };

@@ -54,8 +54,8 @@ pub(super) fn is_sane(generation: u64) -> bool {
 impl Inner {
     /// Makes all marks of dead bindings durable, of whatever process, unless they are: what is in a pack
     /// that goes may have stood for them. For who has claimed that pack, so that nothing is put into it
-    /// any more; not under the lock.
-    pub(super) fn make_ends_durable(&self) -> Result<()> {
+    /// any more; not under the lock. Outside of a flush, the next one has to hear of what failed.
+    pub(super) fn make_ends_durable(&self, in_flush: bool) -> Result<()> {
         let io = |e| self.error("make removals durable", e);
         // The file that is there now has to be synced.
         self.drop_exchanged_packs();
@@ -71,8 +71,8 @@ impl Inner {
         for (pack, _) in list(&self.files).map_err(io)? {
             match self.pack(pack) {
                 Ok(Some(pack)) => self.sync_pack(&pack).inspect_err(|_| {
-                    // Of a failed sync the kernel speaks once; the next flush must hear of it.
-                    self.pending.lock().expect(POISON).failed += 1;
+                    // Of a failed sync the kernel speaks once.
+                    self.pending.lock().expect(POISON).failed += u64::from(!in_flush);
                 })?,
                 Ok(None) => {}
                 // Of another member of the group, who keeps it for itself, and has yet to sync it.
@@ -120,6 +120,7 @@ impl Inner {
 }
 
 /// Whether no binding of its key with a number as high was ended while a record was written.
-pub(super) fn may_bind(index: &Index, envelope: &Envelope) -> bool {
-    index.newest_end(index.hash(envelope.key.as_bytes())) < envelope.generation
+pub(super) fn may_bind(index: &Index, envelope: &Envelope) -> io::Result<bool> {
+    let newest = index.newest_end(index.hash(envelope.key.as_bytes()))?;
+    Ok(newest < envelope.generation)
 }

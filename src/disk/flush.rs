@@ -10,7 +10,7 @@ use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::lock::turn;
-use super::object;
+use super::object::{self, Seen};
 use super::pack::{Pack, is_absent};
 use super::pending::{Names, Pending};
 use super::slot::{Slot, SlotKind};
@@ -86,7 +86,7 @@ impl Inner {
         }
         // A pack of others that cannot be read keeps nothing of ours from being made durable.
         let ended = if pending.ends {
-            self.make_ends_durable()
+            self.make_ends_durable(true)
         } else {
             Ok(())
         };
@@ -226,7 +226,11 @@ impl Inner {
                     slot.kind == SlotKind::Key && slot.content == tag && unsynced.has(slot.place)
                 };
                 self.take_back(&locked, Some(digest), is_ours)?;
-                if self.is_needed(&locked.index, digest)? {
+                // What is read from it is not the object: it is of no use to anybody.
+                let seen = object::examine(&self.files, digest, |_| true).map_err(io)?;
+                if matches!(seen, Seen::Damaged(_)) {
+                    self.drop_object(&locked.index, digest).map_err(io)?;
+                } else if self.is_needed(&locked.index, digest)? {
                     break;
                 }
             }
@@ -235,9 +239,10 @@ impl Inner {
                 SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
             };
             self.take_back(&locked, Some(digest), is_lost)?;
-            suspect.remove(digest);
-            // Nothing is bound to it any more; if it stays it is swept.
-            object::unlink(&self.files, digest).ok();
+            // Nothing is bound to it any more; if it stays it is swept, and is what it was.
+            if object::unlink(&self.files, digest).is_ok() {
+                suspect.remove(digest);
+            }
             break;
         }
         Err(failure)

@@ -14,7 +14,7 @@ use super::index::Index;
 use super::inner::{Inner, Locked};
 use super::layout::PackNumber;
 use super::pack::{Pack, list};
-use super::rebuild::{content_slot, raise_generation};
+use super::rebuild::content_slot;
 use super::slot::{Place, Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::Result;
@@ -160,7 +160,10 @@ impl Inner {
         key_id: KeyId,
     ) -> Result<()> {
         let io = |e| self.error("rebuild the index", e);
-        raise_generation(&locked.index, envelope.generation).map_err(io)?;
+        locked
+            .index
+            .raise_generation(envelope.generation)
+            .map_err(io)?;
         if envelope.kind == Kind::Inline || (live && envelope.kind == Kind::Object) {
             let hash = locked.index.hash_under(envelope.digest.as_bytes(), key_id);
             let known = locked.index.find(SlotKind::Content, hash).map_err(io)?;

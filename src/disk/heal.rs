@@ -7,7 +7,9 @@ use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::Inner;
 use super::lookup::{Binding, Content};
-use super::object::{self};
+use super::object;
+use super::slot::SlotKind;
+use crate::digest::Digest;
 use crate::events;
 use crate::fingerprint::Fingerprint;
 use std::io;
@@ -70,6 +72,32 @@ impl Inner {
         }
         if kind == Kind::Object {
             object::unlink(&self.files, &digest)?;
+        }
+        Ok(())
+    }
+
+    /// Ends whatever is bound to an object that is damaged; older bindings stay.
+    pub(super) fn drop_object(&self, index: &Index, digest: &Digest) -> io::Result<()> {
+        let tag = index.hash(digest.as_bytes()).tag(SlotKind::Content);
+        let mut users = Vec::new();
+        index.for_each(|at, slot| {
+            if slot.kind == SlotKind::Key && slot.content == tag {
+                users.push((at, slot));
+            }
+        })?;
+        for (at, slot) in users {
+            let Some((pack, envelope, true)) = self.envelope(slot.place)? else {
+                continue;
+            };
+            if envelope.digest == *digest && envelope.kind == Kind::Object {
+                let binding = Binding {
+                    at,
+                    slot,
+                    envelope,
+                    pack,
+                };
+                self.drop_binding(index, &binding)?;
+            }
         }
         Ok(())
     }

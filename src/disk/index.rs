@@ -312,36 +312,38 @@ impl Index {
     /// A total or counter; zero where it cannot be read.
     #[inline]
     pub(super) fn field(&self, field: Field) -> u64 {
+        self.word(field as usize).unwrap_or(0)
+    }
+
+    /// The same for who writes what follows from it: an error where it cannot be read.
+    fn known(&self, field: Field) -> io::Result<u64> {
         self.word(field as usize)
     }
 
-    /// A word of the header; zero where it cannot be read.
+    /// A word of the header.
     #[inline]
-    fn word(&self, at: usize) -> u64 {
+    fn word(&self, at: usize) -> io::Result<u64> {
         match self.words.header() {
-            Some(words) => words[at].load(Ordering::Relaxed),
+            Some(words) => Ok(words[at].load(Ordering::Relaxed)),
             None => self.read_word(at),
         }
     }
 
     /// The same of an index that is not mapped.
     #[cold]
-    fn read_word(&self, at: usize) -> u64 {
+    fn read_word(&self, at: usize) -> io::Result<u64> {
         let mut bytes = [0; 8];
-        let read = |file: &dyn RawFile| file.read_at(&mut bytes, at as u64 * 8);
-        match self.file().and_then(read) {
-            Ok(()) => u64::from_ne_bytes(bytes),
-            Err(_) => 0,
-        }
+        self.file()?.read_at(&mut bytes, at as u64 * 8)?;
+        Ok(u64::from_ne_bytes(bytes))
     }
 
     /// Writes: takes over what a new table takes from the old one. The caller holds the lock.
     pub(super) fn carry(&self, old: &Self) -> io::Result<()> {
         for words in header::CARRIED {
-            let bytes: Vec<u8> = words
-                .clone()
-                .flat_map(|at| old.word(at).to_ne_bytes())
-                .collect();
+            let mut bytes = Vec::new();
+            for at in words.clone() {
+                bytes.extend(old.word(at)?.to_ne_bytes());
+            }
             self.file()?.write_at(&bytes, words.start as u64 * 8)?;
         }
         Ok(())
@@ -350,30 +352,28 @@ impl Index {
     /// Not below the number of any binding that was ended of a key with this hash. What is put
     /// meanwhile with one that is not above it must not be bound: a rebuild would end it. Others share
     /// the word: it may be higher than need be.
-    pub(super) fn newest_end(&self, hash: SlotHash) -> u64 {
-        let newest = self.word(header::end_word(hash));
+    pub(super) fn newest_end(&self, hash: SlotHash) -> io::Result<u64> {
+        let newest = self.word(header::end_word(hash))?;
         // Nothing above all numbers given out was ended: damage made it up.
-        let is_known = is_sane(newest) && newest <= self.generation();
-        if is_known { newest } else { 0 }
+        let is_known = is_sane(newest) && newest <= self.known_generation()?;
+        Ok(if is_known { newest } else { 0 })
     }
 
     /// Writes: a binding with this number is about to be marked dead, and none is left of its key,
     /// which has the hash. The caller holds the lock.
     pub(super) fn note_newest_end(&self, hash: SlotHash, generation: u64) -> io::Result<()> {
         self.note_end()?;
-        if !is_sane(generation) || self.newest_end(hash) >= generation {
+        if !is_sane(generation) || self.newest_end(hash)? >= generation {
             return Ok(());
         }
-        if self.generation() < generation {
-            self.set_generation(generation)?;
-        }
+        self.raise_generation(generation)?;
         let at = header::end_word(hash) as u64 * 8;
         self.file()?.write_at(&generation.to_ne_bytes(), at)
     }
 
     /// Writes: a binding is about to be marked dead. The caller holds the lock.
     pub(super) fn note_end(&self) -> io::Result<()> {
-        let ends = self.field(Field::Ends);
+        let ends = self.known(Field::Ends)?;
         if ends % 2 == 0 {
             self.set_field(Field::Ends, ends.wrapping_add(1))?;
         }
@@ -382,24 +382,26 @@ impl Index {
 
     /// Whether marks of bindings that were ended may not be durable.
     pub(super) fn has_unsettled_ends(&self) -> bool {
-        let ends = self.field(Field::Ends);
-        ends % 2 == 1 || self.field(Field::EndsSettled) != ends
+        match (self.known(Field::Ends), self.known(Field::EndsSettled)) {
+            (Ok(ends), Ok(settled)) => ends % 2 == 1 || settled != ends,
+            _ => true,
+        }
     }
 
     /// Writes: begins to make all marks of dead bindings durable; the number to
     /// [end](Self::ends_are_settled) with, `None` if they are. The caller holds the lock.
     pub(super) fn begin_to_settle_ends(&self) -> io::Result<Option<u64>> {
-        let mut ends = self.field(Field::Ends);
+        let mut ends = self.known(Field::Ends)?;
         if ends % 2 == 1 {
             ends = ends.wrapping_add(1);
             self.set_field(Field::Ends, ends)?;
         }
-        Ok((self.field(Field::EndsSettled) != ends).then_some(ends))
+        Ok((self.known(Field::EndsSettled)? != ends).then_some(ends))
     }
 
     /// Writes: all marks that were made before that began are durable. The caller holds the lock.
     pub(super) fn ends_are_settled(&self, begun: u64) -> io::Result<()> {
-        if self.field(Field::EndsSettled) < begun {
+        if self.known(Field::EndsSettled)? < begun {
             self.set_field(Field::EndsSettled, begun)?;
         }
         Ok(())
@@ -408,6 +410,18 @@ impl Index {
     /// Not below any generation given out, as far as the header is to be believed.
     pub(super) fn generation(&self) -> u64 {
         unsealed(self.field(Field::Generation))
+    }
+
+    fn known_generation(&self) -> io::Result<u64> {
+        self.known(Field::Generation).map(unsealed)
+    }
+
+    /// Writes: new generations are above this one from now on. The caller holds the lock.
+    pub(super) fn raise_generation(&self, generation: u64) -> io::Result<()> {
+        if is_sane(generation) && self.known_generation()? < generation {
+            self.set_generation(generation)?;
+        }
+        Ok(())
     }
 
     /// Writes: no generation up to this one is given out any more. The caller holds the lock.
@@ -432,7 +446,7 @@ impl Index {
         if value == 0 {
             return Ok(());
         }
-        self.set_field(field, self.field(field).saturating_add(value))
+        self.set_field(field, self.known(field)?.saturating_add(value))
     }
 
     /// Writes: takes from a total, not below zero. The caller holds the lock.
@@ -440,7 +454,7 @@ impl Index {
         if value == 0 {
             return Ok(());
         }
-        self.set_field(field, self.field(field).saturating_sub(value))
+        self.set_field(field, self.known(field)?.saturating_sub(value))
     }
 
     /// Writes: changes totals, with one write. The caller holds the lock.
@@ -480,13 +494,19 @@ impl Index {
         Ok(totals)
     }
 
+    /// All flags.
+    pub(super) fn flags(&self) -> io::Result<u64> {
+        self.known(Field::Flags)
+    }
+
+    /// Whether a flag is set. Also where that cannot be read: both flags say that this index is not all there is.
     pub(super) fn has_flag(&self, flag: u64) -> bool {
-        self.field(Field::Flags) & flag != 0
+        self.flags().map_or(true, |flags| flags & flag != 0)
     }
 
     /// Writes: sets or clears a flag. The caller holds the lock.
     pub(super) fn set_flag(&self, flag: u64, on: bool) -> io::Result<()> {
-        let flags = self.field(Field::Flags);
+        let flags = self.flags()?;
         self.set_field(Field::Flags, if on { flags | flag } else { flags & !flag })
     }
 

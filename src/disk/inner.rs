@@ -360,7 +360,8 @@ impl Inner {
         if let Some(pack) = &pack {
             let mut packs = self.packs.write().expect(POISON);
             if packs.len() >= OPEN_PACKS {
-                packs.clear();
+                // That a sync failed only its handle knows.
+                packs.retain(|_, pack| pack.has_failed());
             }
             packs.insert(number, Arc::clone(pack));
         }

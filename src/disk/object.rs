@@ -48,7 +48,15 @@ pub(super) enum Stored {
 }
 
 fn open(files: &Files, digest: &Digest) -> io::Result<Option<Arc<dyn RawFile>>> {
-    match files.fs.open(&files.layout.object(digest), Access::Read) {
+    open_for(files, digest, Access::Read)
+}
+
+fn open_for(
+    files: &Files,
+    digest: &Digest,
+    access: Access,
+) -> io::Result<Option<Arc<dyn RawFile>>> {
+    match files.fs.open(&files.layout.object(digest), access) {
         Ok(file) => Ok(Some(file)),
         Err(e) if is_absent(&e) => Ok(None),
         Err(e) => Err(e),
@@ -255,7 +263,13 @@ fn replace(files: &Files, from: &std::path::Path, digest: &Digest) -> io::Result
 
 /// Makes an object and its name durable; `false` if it is gone.
 pub(super) fn sync(files: &Files, digest: &Digest) -> io::Result<bool> {
-    let Some(file) = open(files, digest)? else {
+    // Windows syncs only what may be written to; there an object is no read-only file.
+    let access = if cfg!(windows) {
+        Access::Write
+    } else {
+        Access::Read
+    };
+    let Some(file) = open_for(files, digest, access)? else {
         return Ok(false);
     };
     file.sync()?;

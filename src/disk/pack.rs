@@ -12,10 +12,11 @@ use super::layout::{Layout, PackNumber};
 use super::slot::Place;
 use super::verified::Places;
 use crate::digest::Digest;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, OnceLock, Ordering};
 use crate::sys::mapping::SharedMap;
 use crate::sys::{Access, FileId, FileSystem, Meta, RawFile};
 use std::io::{self, IoSlice};
+use std::path::PathBuf;
 
 /// Bytes are copied and hashed in steps of this: they stay in the first-level cache in between.
 const STEP: usize = 16 << 10;
@@ -31,6 +32,8 @@ pub(super) struct Pack {
     pub(super) key_id: KeyId,
     id: [u8; 16],
     file: Arc<dyn RawFile>,
+    /// Where it could be opened for reading only.
+    upgrade: Option<Upgrade>,
     map: Option<SharedMap>,
     /// Which file it is; another one may have its name by now.
     pub(super) ident: Ident,
@@ -40,6 +43,15 @@ pub(super) struct Pack {
     pub(super) verified: Places,
     /// A sync failed: the kernel may have given pages up, of which a later sync says nothing.
     failed: AtomicBool,
+}
+
+/// How a pack that could be opened for reading only is opened for writing once something in it has to be marked:
+/// what kept it from that may be over.
+#[derive(Debug)]
+struct Upgrade {
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+    file: OnceLock<Arc<dyn RawFile>>,
 }
 
 /// A pack's number, and device and inode of its file where there are such.
@@ -72,8 +84,14 @@ impl Pack {
     /// Opens the pack called `number`; `None` if there is none, or something else has its name.
     pub(super) fn open(files: &Files, number: PackNumber) -> io::Result<Option<Arc<Self>>> {
         let path = files.layout.pack(number);
+        let mut upgrade = None;
         let opened = match files.fs.open(&path, files.access()) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                upgrade = Some(Upgrade {
+                    fs: Arc::clone(&files.fs),
+                    path: path.clone(),
+                    file: OnceLock::new(),
+                });
                 files.fs.open(&path, Access::Read)
             }
             opened => opened,
@@ -81,7 +99,8 @@ impl Pack {
         match opened {
             Ok(file) => {
                 let id = file.meta_at_open()?.id;
-                Self::from_file(files, number, (file, id))
+                let pack = Self::from_file(files, number, (file, id))?;
+                Ok(pack.map(|pack| Arc::new(Self { upgrade, ..pack })))
             }
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(e),
@@ -109,7 +128,7 @@ impl Pack {
         files: &Files,
         number: PackNumber,
         (file, id_of_file): (Arc<dyn RawFile>, FileId),
-    ) -> io::Result<Option<Arc<Self>>> {
+    ) -> io::Result<Option<Self>> {
         let len = id_of_file.len;
         if len < PACK_HEADER as u64 {
             return Ok(None);
@@ -132,17 +151,34 @@ impl Pack {
         } else {
             None
         };
-        Ok(Some(Arc::new(Self {
+        Ok(Some(Self {
             number,
             key_id,
             id,
             file,
+            upgrade: None,
             map,
             ident: (number, [id_of_file.device, id_of_file.inode]),
             seen: AtomicU64::new(len),
             verified: Places::default(),
             failed: AtomicBool::new(false),
-        })))
+        }))
+    }
+
+    /// The file, open for writing.
+    fn writable(&self) -> io::Result<&dyn RawFile> {
+        let Some(upgrade) = &self.upgrade else {
+            return Ok(&*self.file);
+        };
+        if let Some(file) = upgrade.file.get() {
+            return Ok(&**file);
+        }
+        let file = upgrade.fs.open(&upgrade.path, Access::Write)?;
+        if !file.meta()?.same_file(&self.file.meta()?) {
+            // Another one has its name: there is no way to this one.
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(&**upgrade.file.get_or_init(|| file))
     }
 
     /// Its length now, in bytes.
@@ -303,18 +339,18 @@ impl Pack {
     /// Marks the binding at `offset` dead, and with it copies and whatever is older. The caller has just decoded
     /// the envelope there, and has told the index, see [`Index::note_end`](super::index::Index::note_end).
     pub(super) fn mark_dead(&self, offset: u64) -> io::Result<()> {
-        self.file.write_at(&DEAD, offset + LIFE_WORD)
+        self.writable()?.write_at(&DEAD, offset + LIFE_WORD)
     }
 
     /// Marks the binding at `offset` as gone from there; copies and what is older stay. The caller has
     /// just decoded the envelope there.
     pub(super) fn mark_gone(&self, offset: u64) -> io::Result<()> {
-        self.file.write_at(&GONE, offset + LIFE_WORD)
+        self.writable()?.write_at(&GONE, offset + LIFE_WORD)
     }
 
     /// Marks the binding at `offset` live: the index knows it. The caller appended it.
     pub(super) fn mark_live(&self, offset: u64) -> io::Result<()> {
-        self.file.write_at(&LIVE, offset + LIFE_WORD)
+        self.writable()?.write_at(&LIVE, offset + LIFE_WORD)
     }
 
     /// Makes what was written durable; tells how far. Once that failed it fails for ever: what is in the
@@ -323,7 +359,13 @@ impl Pack {
         // Before the sync: what is appended meanwhile may not be covered. It only serves to know
         // what stays when a later one fails.
         let len = self.len().unwrap_or(0);
-        sync_once(&*self.file, &self.failed)?;
+        // Only a file that was open then hears of what failed before. Windows wants one that may write.
+        let file = if cfg!(windows) {
+            self.writable()?
+        } else {
+            &*self.file
+        };
+        sync_once(file, &self.failed)?;
         Ok(len)
     }
 
@@ -348,7 +390,7 @@ impl Pack {
             .try_for_each(|offset| self.mark_dead(offset))?;
         gone.into_iter()
             .try_for_each(|offset| self.mark_gone(offset))?;
-        self.file.sync()
+        self.writable()?.sync()
     }
 
     /// Whether the payload of the envelope at `offset` has the digest; nothing is allocated.
@@ -459,7 +501,7 @@ impl OwnedPack {
                 .and_then(|meta| Pack::from_file(files, number, (Arc::clone(&file), meta.id)));
             match done {
                 Ok(Some(pack)) => {
-                    return Ok(Self::new(pack, lock, (PACK_HEADER as u64, limit)));
+                    return Ok(Self::new(Arc::new(pack), lock, (PACK_HEADER as u64, limit)));
                 }
                 Ok(None) => return Err(io::ErrorKind::InvalidData.into()),
                 Err(e) => {
@@ -492,7 +534,7 @@ impl OwnedPack {
             return Ok(Claim::Foreign(lock));
         };
         let end = pack.len()?.next_multiple_of(ALIGN);
-        let owned = Self::new(pack, lock, (end, limit));
+        let owned = Self::new(Arc::new(pack), lock, (end, limit));
         // It may have been unlinked between open and lock.
         if !owned.pack.is_named(files)? {
             return Ok(Claim::None);

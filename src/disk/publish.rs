@@ -5,7 +5,7 @@ use super::header::{BadHeader, Field, REBUILDING, RETIRING};
 use super::index::{Found, Index, NewIndex};
 use super::inner::{Inner, Locked};
 use super::pack::{Files, is_absent, list};
-use super::rebuild::{newest, raise_generation};
+use super::rebuild::newest;
 use super::table::HeapTable;
 use super::tmp::TempFolder;
 use crate::error::{Error, ErrorKind, Result};
@@ -52,7 +52,7 @@ pub(super) fn publish_index(
     };
     if let Some(totals) = new.totals {
         index.carry(totals)?;
-        raise_generation(&index, floor)?;
+        index.raise_generation(floor)?;
         index.sync()?;
     }
     // Marked before it loses its name: were it marked afterwards, a process that dies in between
@@ -159,7 +159,7 @@ impl Inner {
             }
             buckets = buckets.saturating_mul(2);
         };
-        let flags = old.field(Field::Flags) & !RETIRING | flag;
+        let flags = old.flags().map_err(io)? & !RETIRING | flag;
         self.replace_index(locked, buckets, flags, Some(&table))?;
         locked.index.set_field(Field::Used, used).map_err(io)
     }

@@ -91,9 +91,12 @@ impl Inner {
             // A rebuild may yet come to a newer record of the key: what is written now is above it.
             let knows_all = !index.has_flag(REBUILDING);
             let is_sure = knows_all && !self.is_from_before_boot(&index, &newest.envelope);
-            if same && is_sure && self.holds(newest, known.as_ref(), bytes)? {
+            if same
+                && is_sure
+                && self.holds(newest, known.as_ref(), bytes)?
+                && self.adopt(&index, newest, !live.is_empty())?
+            {
                 self.use_stored(&index, newest, used)?;
-                self.adopt(&index, newest, !live.is_empty());
                 return Ok(None);
             }
         }
@@ -222,25 +225,33 @@ impl Inner {
     }
 
     /// What was found stored is relied on, so the next flush covers it, whoever wrote it, and ends
-    /// what it replaced.
-    pub(super) fn adopt(&self, index: &Index, binding: &Binding, is_rebound: bool) {
+    /// what it replaced. `false` if its content is not found.
+    pub(super) fn adopt(
+        &self,
+        index: &Index,
+        binding: &Binding,
+        is_rebound: bool,
+    ) -> io::Result<bool> {
+        let Envelope {
+            kind, digest, key, ..
+        } = binding.envelope;
+        let shared = if kind == Kind::Shared {
+            self.content(index, &digest)?
+        } else {
+            None
+        };
         let mut pending = self.pending.lock().expect(POISON);
         pending.add_pack(&binding.pack);
+        if let Some(content) = &shared {
+            pending.add_pack(&content.pack);
+        }
+        if kind == Kind::Object {
+            pending.objects.insert(digest);
+        }
         if is_rebound {
-            pending.rebound.insert(binding.envelope.key);
+            pending.rebound.insert(key);
         }
-        match binding.envelope.kind {
-            Kind::Object => {
-                pending.objects.insert(binding.envelope.digest);
-            }
-            Kind::Shared => {
-                drop(pending);
-                if let Ok(Some(content)) = self.content(index, &binding.envelope.digest) {
-                    self.pending.lock().expect(POISON).add_pack(&content.pack);
-                }
-            }
-            Kind::Inline | Kind::Namespace => {}
-        }
+        Ok(kind != Kind::Shared || shared.is_some())
     }
 
     /// Writes a namespace's name, or any record that is not an artifact's.

@@ -69,7 +69,8 @@ impl Inner {
     /// Marks the index so, and rebuilds it.
     pub(super) fn rebuild_now(&self) -> Result<()> {
         let mut locked = self.locked()?;
-        if !locked.index.has_flag(REBUILDING) {
+        let io = |e| Error::io("read the index", self.files.layout.index(), e);
+        if locked.index.flags().map_err(io)? & REBUILDING == 0 {
             let buckets = locked.index.buckets();
             self.copy_index(&mut locked, buckets, REBUILDING)?;
         }
@@ -162,7 +163,7 @@ impl Inner {
         if !Self::is_same(begun, &locked.index) {
             return Ok(false);
         }
-        raise_generation(&locked.index, newest).map_err(io)?;
+        locked.index.raise_generation(newest).map_err(io)?;
         locked.index.add(Field::Walked, 1).map_err(io)?;
         Ok(true)
     }
@@ -252,7 +253,10 @@ impl Inner {
         replaced: &mut Replaced,
     ) -> Result<()> {
         let io = |e| self.error("rebuild the index", e);
-        raise_generation(&locked.index, envelope.generation).map_err(io)?;
+        locked
+            .index
+            .raise_generation(envelope.generation)
+            .map_err(io)?;
         // A dead binding's content may be what a live one shares.
         if envelope.kind == Kind::Inline || (live && envelope.kind == Kind::Object) {
             self.reinsert_content(locked, envelope, (place, is_durable))?;
@@ -420,12 +424,4 @@ pub(super) fn newest(files: &Files) -> u64 {
         Err(_) => now(),
     };
     newest.saturating_add(1_000_000_000)
-}
-
-/// New generations are above `generation` from now on. The caller holds the lock.
-pub(super) fn raise_generation(index: &Index, generation: u64) -> io::Result<()> {
-    if is_sane(generation) && index.generation() < generation {
-        index.set_generation(generation)?;
-    }
-    Ok(())
 }

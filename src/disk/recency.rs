@@ -9,7 +9,6 @@ use super::index::Index;
 use super::inner::{Inner, Locked, now};
 use super::lock::turn;
 use super::lookup::Binding;
-use super::rebuild::raise_generation;
 use super::slot::{Slot, SlotHash, SlotKind};
 use super::table::Position;
 use crate::error::{Error, ErrorKind, Result};
@@ -221,7 +220,7 @@ impl Inner {
                 tick = self.next_generation(&locked.index);
                 refresh(&locked.index, hash, (tick, 1)).map_err(io)?;
             }
-            raise_generation(&locked.index, tick).map_err(io)?;
+            locked.index.raise_generation(tick).map_err(io)?;
             self.add_to_life(&locked.index).map_err(io)?;
         }
         Ok(())
@@ -239,7 +238,10 @@ impl Inner {
                 refresh(&locked.index, hash, ((*at).min(latest), 0)).map_err(io)?;
             }
             let newest = batch.iter().map(|(_, at)| (*at).min(latest)).max();
-            raise_generation(&locked.index, newest.unwrap_or(0)).map_err(io)?;
+            locked
+                .index
+                .raise_generation(newest.unwrap_or(0))
+                .map_err(io)?;
         }
         Ok(())
     }
@@ -250,7 +252,7 @@ fn write_batch(locked: &Locked<'_>, batch: &[(SlotHash, Use)]) -> io::Result<()>
     // What is marked from now on is above these uses, in every process: ticks may run ahead of the
     // clock, and then only the header tells.
     let newest = batch.iter().map(|(_, used)| used.tick).max();
-    raise_generation(index, newest.unwrap_or(0))?;
+    index.raise_generation(newest.unwrap_or(0))?;
     let mut found = Vec::with_capacity(batch.len());
     for (hash, Use { at, tick, count }) in batch {
         // Most often the slot is where it was. Else the table was grown, or the binding moved.

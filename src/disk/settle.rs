@@ -66,9 +66,12 @@ impl Inner {
             rebound,
             ..Pending::default()
         };
-        // A pack of which a sync failed remembers that, and is pending; objects are suspect.
-        self.bury_replaced(&mut pending)
-            .inspect_err(|_| self.pending.lock().expect(POISON).merge(pending))
+        self.bury_replaced(&mut pending).inspect_err(|_| {
+            // A pack of which a sync failed remembers that, and is pending; objects are suspect. But what
+            // was taken back is not: the next flush must hear of it.
+            pending.failed += 1;
+            self.pending.lock().expect(POISON).merge(pending);
+        })
     }
 
     /// Marks bindings dead that newer, now durable ones replaced.

@@ -2,6 +2,8 @@
 
 use super::pack::Files;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::FileSystem as _;
+use crate::sys::real::RealFs;
 use crate::sys::trust::{self, Trust};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -69,6 +71,8 @@ pub(super) fn create_root(path: &Path, sharing: Sharing) -> Result<PathBuf> {
         }
         _ => Error::io("create the cache directory", path, e),
     };
+    let is_new = |dir: &&Path| !dir.as_os_str().is_empty() && dir.symlink_metadata().is_err();
+    let new_parents = path.ancestors().skip(1).take_while(is_new).count();
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -78,11 +82,27 @@ pub(super) fn create_root(path: &Path, sharing: Sharing) -> Result<PathBuf> {
     }
     if sharing == Sharing::Group {
         if let Some(new) = create_shared_root(path, &mut builder).map_err(io)? {
+            sync_parents(&new, new_parents).map_err(io)?;
             return Ok(new);
         }
     }
     builder.create(path).map_err(io)?;
-    path.canonicalize().map_err(io)
+    let root = path.canonicalize().map_err(io)?;
+    sync_parents(&root, new_parents).map_err(io)?;
+    Ok(root)
+}
+
+/// Makes the names of a new root's parents durable, of which so many are new. Its own name is for the first flush.
+fn sync_parents(root: &Path, new: usize) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    for dir in root.ancestors().skip(2).take(new) {
+        match RealFs::new(Trust::Anyone).sync_dir(dir) {
+            // Where names may be made but not read, or folders cannot be synced, there is no way to do it.
+            Err(e) if matches!(e.kind(), PermissionDenied | InvalidInput | Unsupported) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Creates a root that a group shares; `None` if something is there.

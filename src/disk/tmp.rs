@@ -86,8 +86,10 @@ impl TempFolder {
     /// Removes the folder. Only for the process that made it.
     pub(super) fn remove(&self, files: &Files) {
         if let Some(folder) = self.0.lock().expect(POISON).take() {
+            let names = files.fs.read_dir(&folder.path);
+            let is_empty = names.is_ok_and(|names| names.len() <= 1);
             // Best effort: what stays is swept by the next process.
-            files.fs.remove_tree(&folder.path).ok();
+            remove_durably(files, &folder.path, is_empty);
             folder.alive.unlock().ok();
         }
     }
@@ -139,13 +141,17 @@ fn remove_if_left(files: &Files, path: &Path) {
         Err(e) if is_absent(&e) && is_old(files, path) => None,
         _ => return,
     };
-    // A clear that was killed may have moved packs there: see there.
-    if files.fs.sync_dir(files.layout.base()).is_ok() {
-        files.fs.remove_tree(path).ok();
-    }
+    remove_durably(files, path, false);
     // Not before: whoever is just making the folder would take a lock that was let go for a sign that it
     // is its own, and see it removed with what it writes there.
     drop(lock);
+}
+
+/// Removes a folder; what a clear has moved there, that was killed or failed, only once that is durable: see there.
+fn remove_durably(files: &Files, path: &Path, is_empty: bool) {
+    if is_empty || files.fs.sync_dir(files.layout.base()).is_ok() {
+        files.fs.remove_tree(path).ok();
+    }
 }
 
 fn is_old(files: &Files, path: &Path) -> bool {

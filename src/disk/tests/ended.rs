@@ -215,7 +215,7 @@ fn before_a_pack_goes_all_marks_are_durable_that_it_may_stand_for() {
             assert!(two.inner.empty_pack(goes.pack.number).unwrap());
         } else {
             // Nothing was marked since: nothing is synced again.
-            two.inner.make_ends_durable().unwrap();
+            two.inner.make_ends_durable(false).unwrap();
         }
         let notes = notes.lock().unwrap();
         let unlinked = notes.iter().position(|note| note.starts_with("remove"));
@@ -232,7 +232,7 @@ fn before_a_pack_goes_all_marks_are_durable_that_it_may_stand_for() {
     }
     assert!(one.remove(&OTHER).unwrap());
     notes.lock().unwrap().clear();
-    two.inner.make_ends_durable().unwrap();
+    two.inner.make_ends_durable(false).unwrap();
     let notes = notes.lock().unwrap();
     assert!(
         notes

@@ -1,7 +1,9 @@
 //! What a flush says: no yes while something is not durable, and yes again when all is.
 
-use super::relying::{ONE, TWO, after_cut, begin, has, open, put};
+use super::relying::{ONE, TWO, after_cut, begin, half_put, has, open, put};
+use crate::digest::Digest;
 use crate::disk::DiskStore;
+use crate::disk::envelope::SIZE;
 use crate::disk::header::REBUILDING;
 use crate::disk::layout::Layout;
 use crate::disk::lookup::Binding;
@@ -10,6 +12,7 @@ use crate::store::Store;
 use crate::sys::crash::Cut;
 use crate::sys::fault::{Call, Fault, FaultFs, Plan, When};
 use crate::{Entry, Fingerprint};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 #[test]
@@ -259,4 +262,179 @@ fn one_failed_sync_of_a_pack_of_another_secret_does_not_fail_every_flush() {
     put(&first, &ONE, &[7; 100]);
     let later = [first.flush(), first.flush(), first.flush()].map(|f| f.is_ok());
     assert_eq!(later, [true; 3], "no sync fails any more");
+}
+
+/// Else whatever has to be marked in it fails until the handle is opened anew.
+#[test]
+fn a_pack_that_could_not_be_opened_for_writing_once_is_written_to_when_that_is_over() {
+    let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+    let root = dir.path().canonicalize().unwrap();
+    let open = || {
+        let fs = Arc::new(FaultFs::real(&plan));
+        DiskStore::builder().open_with(root.clone(), fs).unwrap()
+    };
+    let other = open();
+    put(&other, &ONE, &[7; 100]);
+    put(&other, &TWO, &[8; 100]);
+    other.flush().unwrap();
+    let store = open();
+    let refused = |when| Fault {
+        when,
+        errno: 13,
+        calls: Call::Open as u32,
+        short: false,
+    };
+    plan.start(refused(When::Once(1)));
+    assert!(has(&store, &ONE));
+    assert_eq!(plan.stop(), 1);
+    plan.start(refused(When::Every(1)));
+    assert!(store.remove(&ONE).is_err(), "nothing may be opened");
+    assert!(plan.stop() > 0);
+    assert!(store.remove(&ONE).unwrap());
+    put(&store, &TWO, &[9; 100]);
+    store.flush().unwrap();
+    assert!(!has(&other, &ONE));
+    assert_eq!(
+        open().get(&TWO).unwrap().unwrap().artifact.as_slice(),
+        [9; 100]
+    );
+}
+
+/// A power cut that undoes it must not find half of what it moved away gone.
+#[test]
+fn what_a_clear_moved_away_that_could_not_be_made_durable_outlives_its_handle() {
+    let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+    let root = dir.path().canonicalize().unwrap();
+    let open = || {
+        let fs = Arc::new(FaultFs::real(&plan));
+        DiskStore::builder().open_with(root.clone(), fs).unwrap()
+    };
+    let left = || {
+        let folders = std::fs::read_dir(Layout::new(root.clone()).tmp()).unwrap();
+        let files = folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        files.map(Iterator::count).sum::<usize>()
+    };
+    let store = open();
+    put(&store, &ONE, &[7; 100]);
+    plan.start(Fault {
+        when: When::Every(1),
+        errno: 5,
+        calls: Call::Sync as u32,
+        short: false,
+    });
+    // The index is synced before it is published, what follows is not.
+    let _ = store.clear();
+    let before = left();
+    drop(store);
+    assert!(plan.stop() > 0);
+    assert!(before > 1, "packs and objects were moved away");
+    assert_eq!(left(), before);
+    let store = open();
+    assert!(!has(&store, &ONE));
+    put(&store, &ONE, &[7; 100]);
+    store.flush().unwrap();
+    drop(store);
+    assert_eq!(left(), 0, "swept");
+}
+
+const EVERY_SYNC: Fault = Fault {
+    when: When::Every(1),
+    errno: 5,
+    calls: Call::Sync as u32,
+    short: false,
+};
+
+fn faulty(root: &std::path::Path, plan: &Arc<Plan>) -> DiskStore {
+    let fs = Arc::new(FaultFs::real(plan));
+    DiskStore::builder()
+        .open_with(root.to_path_buf(), fs)
+        .unwrap()
+}
+
+/// A put that finds many bindings of a killed process syncs what it is in itself.
+#[test]
+fn what_a_put_had_to_take_back_of_others_the_next_flush_tells() {
+    let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+    let root = dir.path().canonicalize().unwrap();
+    let killed = faulty(&root, &plan);
+    for n in 0..4 {
+        // It binds, and is killed before the flush that ends what it replaced.
+        let half = half_put(&killed, &ONE, &[n; 100]);
+        let _ = killed.inner.bind(&half).unwrap();
+    }
+    drop(killed);
+    let store = faulty(&root, &plan);
+    put(&store, &TWO, &[2; 100]);
+    plan.start(EVERY_SYNC);
+    let _ = store.put(&ONE, vec![77; 100].into());
+    assert!(plan.stop() > 0, "it settled what was there");
+    assert!(
+        !has(&store, &TWO),
+        "nothing could be synced, here or elsewhere"
+    );
+    assert!(store.flush().is_err(), "it would say that this is durable");
+    put(&store, &TWO, &[2; 100]);
+    store.flush().unwrap();
+    assert!(has(&store, &TWO));
+}
+
+/// Else a flush that meets it fails until somebody asks for it.
+#[test]
+fn an_object_that_is_damaged_when_its_sync_fails_fails_one_flush() {
+    let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+    let root = dir.path().canonicalize().unwrap();
+    let bytes = vec![7; 400_000];
+    let other = faulty(&root, &plan);
+    put(&other, &ONE, &[6; 100]);
+    other.flush().unwrap();
+    put(&other, &ONE, &bytes);
+    let store = faulty(&root, &plan);
+    put(&store, &TWO, &bytes);
+    let path = Layout::new(root.clone()).object(&Digest::of(&bytes));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, vec![8; 400_000]).unwrap();
+    plan.start(Fault {
+        when: When::Once(1),
+        ..EVERY_SYNC
+    });
+    assert!(store.flush().is_err());
+    assert_eq!(plan.stop(), 1);
+    store.flush().unwrap();
+    assert!(!path.exists(), "it was of no use");
+    assert!(!has(&store, &TWO));
+    assert!(has(&store, &ONE), "what was flushed before stays");
+    put(&store, &TWO, &bytes);
+    store.flush().unwrap();
+    assert!(has(&other, &TWO));
+}
+
+/// What is written by what a word says must not follow from a word that could not be read.
+#[test]
+fn an_index_whose_header_cannot_be_read_is_not_taken_for_one_without_marks() {
+    let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+    let root = dir.path().canonicalize().unwrap();
+    let store = DiskStore::builder()
+        .mapping(crate::Mapping::Never)
+        .open_with(root, Arc::new(FaultFs::real(&plan)))
+        .unwrap();
+    put(&store, &ONE, &[7; 100]);
+    store.remove(&ONE).unwrap();
+    let locked = store.inner.locked().unwrap();
+    let index = &locked.index;
+    let hash = index.hash(ONE.as_bytes());
+    let ended = index.newest_end(hash).unwrap();
+    assert!(ended > 0 && index.has_unsettled_ends() && !index.has_flag(REBUILDING));
+    plan.start(Fault {
+        calls: Call::Read as u32,
+        ..EVERY_SYNC
+    });
+    assert!(index.has_flag(REBUILDING) && index.has_unsettled_ends());
+    assert!(index.newest_end(hash).is_err());
+    assert!(index.note_newest_end(hash, 1).is_err());
+    assert!(index.raise_generation(1).is_err());
+    assert!(index.begin_to_settle_ends().is_err());
+    assert!(index.set_flag(REBUILDING, false).is_err());
+    assert!(index.carry(index).is_err());
+    assert!(plan.stop() > 0);
+    assert_eq!(index.newest_end(hash).unwrap(), ended);
 }

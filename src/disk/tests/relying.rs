@@ -82,7 +82,7 @@ fn lose_index(dir: &Dir) {
 }
 
 /// A put up to the point where the record is to be bound.
-fn half_put(store: &DiskStore, key: &Fingerprint, bytes: &[u8]) -> Appended {
+pub(super) fn half_put(store: &DiskStore, key: &Fingerprint, bytes: &[u8]) -> Appended {
     let entry = Entry::from(bytes.to_vec());
     let begun = store.inner.begin_put(key, &entry, &Digest::of(bytes), None);
     begun.unwrap().expect("nothing like it is bound")
@@ -411,5 +411,26 @@ fn an_object_that_is_gone_fails_one_flush() {
         std::fs::remove_file(object).unwrap();
         let later = [first.flush(), first.flush(), first.flush()].map(|f| f.is_ok());
         assert_eq!(later[1..], [true; 2], "{secret:?}, {fails}");
+    }
+}
+
+/// Its put found it stored, and had synced it; when it was bound the file was another one.
+#[test]
+fn an_object_that_went_and_came_back_before_it_was_bound_is_covered_by_the_flush() {
+    for how in [Cut::Nothing, Cut::Zeros, Cut::Names] {
+        let dir = begin();
+        let (a, b) = (open(&dir.root, &dir.fs), open(&dir.root, &dir.fs));
+        let bytes = vec![7; 400_000];
+        put(&b, &ONE, &bytes);
+        b.flush().unwrap();
+        let half = half_put(&a, &TWO, &bytes);
+        a.flush().unwrap();
+        assert!(b.remove(&ONE).unwrap());
+        b.inner.remove_dead_contents().unwrap();
+        put(&b, &THREE, &bytes);
+        finish(&a, half);
+        a.flush().unwrap();
+        let (_new, after) = after_cut(&dir, how);
+        assert!(has(&after, &TWO), "{how:?}");
     }
 }

@@ -100,12 +100,16 @@ pub(crate) fn too_large(what: &str, limit: u64) -> String {
 
 /// What modes new files do not have. Asked while nothing else makes files: it is set, and set back.
 #[cfg(unix)]
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    expect(clippy::useless_conversion, reason = "elsewhere a mode has 16 bits")
+)]
 pub(crate) fn umask() -> u32 {
     use rustix::fs::Mode;
     use rustix::process::umask;
     let mask = umask(Mode::RWXG | Mode::RWXO);
     umask(mask);
-    mask.bits()
+    mask.bits().into()
 }
 
 #[cfg(not(unix))]
