@@ -219,33 +219,46 @@ impl Inner {
             if !is_damaged && !self.is_bound(&locked.index, digest)? {
                 return Ok(());
             }
-            let tag = locked.index.hash(digest.as_bytes()).tag(SlotKind::Content);
-            if is_damaged {
-                let unsynced = self.unsynced.lock().expect(POISON).clone();
-                let is_ours = |slot: &Slot| {
-                    slot.kind == SlotKind::Key && slot.content == tag && unsynced.has(slot.place)
-                };
-                self.take_back(&locked, Some(digest), is_ours)?;
-                // What is read from it is not the object: it is of no use to anybody.
-                let seen = object::examine(&self.files, digest, |_| true).map_err(io)?;
-                if matches!(seen, Seen::Damaged(_)) {
-                    self.drop_object(&locked.index, digest).map_err(io)?;
-                } else if self.is_needed(&locked.index, digest)? {
-                    break;
-                }
-            }
-            let is_lost = |slot: &Slot| match slot.kind {
-                SlotKind::Key => slot.content == tag,
-                SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
-            };
-            self.take_back(&locked, Some(digest), is_lost)?;
-            // Nothing is bound to it any more; if it stays it is swept, and is what it was.
-            if object::unlink(&self.files, digest).is_ok() {
+            let is_unbound = self.take_back_object(&locked, digest, is_damaged)?;
+            // If it stays it is swept, and is what it was.
+            if is_unbound && object::unlink(&self.files, digest).is_ok() {
                 suspect.remove(digest);
             }
             break;
         }
         Err(failure)
+    }
+
+    /// Un-publishes an object that is gone, or that could neither be synced nor written anew; `false` if it
+    /// stays, for a flush may have promised it to others.
+    fn take_back_object(
+        &self,
+        locked: &Locked<'_>,
+        digest: &Digest,
+        is_there: bool,
+    ) -> Result<bool> {
+        let io = |e| self.error("take back what could not be synced", e);
+        let tag = locked.index.hash(digest.as_bytes()).tag(SlotKind::Content);
+        if is_there {
+            let unsynced = self.unsynced.lock().expect(POISON).clone();
+            let is_ours = |slot: &Slot| {
+                slot.kind == SlotKind::Key && slot.content == tag && unsynced.has(slot.place)
+            };
+            self.take_back(locked, Some(digest), is_ours)?;
+            // What is read from it is not the object: it is of no use to anybody.
+            let seen = object::examine(&self.files, digest, |_| true).map_err(io)?;
+            if matches!(seen, Seen::Damaged(_)) {
+                self.drop_object(&locked.index, digest).map_err(io)?;
+            } else if self.is_needed(&locked.index, digest)? {
+                return Ok(false);
+            }
+        }
+        let is_lost = |slot: &Slot| match slot.kind {
+            SlotKind::Key => slot.content == tag,
+            SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
+        };
+        self.take_back(locked, Some(digest), is_lost)?;
+        Ok(true)
     }
 
     /// Whether a key is bound to an object, of this secret or of another, whose flush may have promised it.

@@ -358,7 +358,9 @@ impl Pack {
     pub(super) fn sync(&self) -> io::Result<u64> {
         // Before the sync: what is appended meanwhile may not be covered. It only serves to know
         // what stays when a later one fails.
-        let len = self.len().unwrap_or(0);
+        let len = self
+            .len()
+            .unwrap_or_else(|_| self.seen.load(Ordering::Relaxed));
         // Only a file that was open then hears of what failed before. Windows wants one that may write.
         let file = if cfg!(windows) {
             self.writable()?
