@@ -607,3 +607,32 @@ fn processes_prune_one_directory_at_the_same_time() {
     assert_eq!((left.len(), store.stats().entries), (60, 60));
     assert!(left.iter().all(|n| get(&store, *n).unwrap().len() >= 100));
 }
+
+/// It is called when nothing is held any more.
+#[test]
+fn the_callback_may_use_the_store_and_panic() {
+    let dir = fast_dir();
+    let store = DiskStore::builder()
+        .byte_budget(64 << 10)
+        .open(dir.path())
+        .unwrap();
+    for n in 0..40 {
+        put(&store, n, bytes(n, 1000));
+    }
+    let rules = Prune::new().down_to_entries(20);
+    let mut more = 100;
+    let report = store.prune_with(&rules, |_, _| {
+        more += 1;
+        put(&store, more, bytes(more, 1000));
+    });
+    assert_eq!(report.unwrap().entries, 20);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.prune_with(&rules, |_, _| panic!("on purpose"))
+    }));
+    assert!(caught.is_err());
+    for n in 200..400 {
+        put(&store, n, bytes(n, 1000));
+    }
+    assert!(store.stats().cached_bytes <= 64 << 10, "others evict");
+    let _ = store.prune(&Prune::new().down_to_entries(1)).unwrap();
+}

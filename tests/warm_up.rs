@@ -229,6 +229,29 @@ fn a_panic_of_the_callback_reaches_the_caller_and_leaves_a_working_cache() {
     assert!((0..300).all(|n| in_memory(&cache, n)));
 }
 
+/// What is smaller is loaded sooner.
+#[test]
+fn what_was_used_longer_ago_takes_no_room_of_what_is_still_being_loaded() {
+    let dir = fast_dir();
+    let cache = Cache::builder().memory_entries(0).open(dir.path()).unwrap();
+    for (n, len) in [(3, 1 << 20), (2, 16 << 20), (1, 32 << 20)] {
+        cache.put(&key(n), bytes(n, len));
+        cache.flush().unwrap();
+    }
+    cache.close().unwrap();
+    for _ in 0..4 {
+        let cache = open(Cache::builder().memory_budget(40 << 20), dir.path());
+        let report = cache.warm_up(u64::MAX);
+        assert_eq!(report.end, WarmUpEnd::MemoryFull);
+        assert_eq!(report.progress.bytes, 32 << 20);
+        assert!(in_memory(&cache, 1));
+        let cache = open(Cache::builder(), dir.path());
+        let report = cache.warm_up(40 << 20);
+        assert_eq!(report.end, WarmUpEnd::Limit);
+        assert_eq!(report.progress.bytes, 32 << 20);
+    }
+}
+
 #[test]
 fn without_a_directory_it_says_so() {
     for cache in [

@@ -14,9 +14,9 @@ use crate::store::Store;
 use crate::{DiskStore, MemoryStore, Tiered};
 use std::num::NonZero;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const POISON: &str = "the lock of a warm-up is poisoned: a thread panicked under it";
@@ -162,8 +162,9 @@ impl Inner {
             first_place: tiers.upper().places_behind(candidates.len() as u64),
             candidates,
             next: Mutex::new(0),
+            loading: Mutex::default(),
+            landed: Condvar::new(),
             limit,
-            taken: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             end: Mutex::new(WarmUpEnd::Complete),
         };
@@ -201,11 +202,41 @@ impl Drop for StopOnDrop<'_> {
 }
 
 /// What is to be done with a candidate.
-enum Admitted {
-    /// Load it: its key and length, which are reserved.
-    Yes(Fingerprint, u64),
+enum Admitted<'a> {
+    /// Load it: its key, and the room it has.
+    Yes(Fingerprint, Reserved<'a>),
     Skipped,
     End(WarmUpEnd),
+}
+
+/// What takes room.
+#[derive(Debug, Default)]
+struct Loading {
+    /// Artifacts that are being loaded, and their bytes.
+    artifacts: u64,
+    bytes: u64,
+    /// Bytes of what this brought into memory before.
+    warm: u64,
+}
+
+/// Room that is reserved for an artifact, until it is in memory or known not to get there.
+struct Reserved<'a> {
+    work: &'a Work<'a>,
+    length: u64,
+    used: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        // Also while a thread panics: others wait for this.
+        let loading = self.work.loading.lock();
+        let mut loading = loading.unwrap_or_else(PoisonError::into_inner);
+        loading.warm = loading.warm.saturating_add(self.used);
+        loading.artifacts -= 1;
+        loading.bytes -= self.length;
+        drop(loading);
+        self.work.landed.notify_all();
+    }
 }
 
 /// What the threads share.
@@ -216,12 +247,13 @@ struct Work<'a> {
     candidates: Vec<Recent>,
     /// Where the first candidate stands in memory's order of use; each other one below.
     first_place: u64,
-    /// Held while a candidate is looked at and its bytes are reserved, not while it is loaded: so
+    /// Held while a candidate is looked at and its room is reserved, not while it is loaded: so
     /// that one which was used longer ago never takes the room of one before it.
     next: Mutex<usize>,
+    loading: Mutex<Loading>,
+    /// Something that was being loaded is in memory, or is not going to be.
+    landed: Condvar,
     limit: u64,
-    /// Bytes that are in memory, or about to be.
-    taken: AtomicU64,
     stop: AtomicBool,
     end: Mutex<WarmUpEnd>,
 }
@@ -275,21 +307,23 @@ impl Work<'_> {
 
     /// Brings up the next candidate; `None` at the end.
     fn step(&self) -> Option<Outcome> {
+        let mut next = self.next.lock().expect(POISON);
         if self.stop.load(Relaxed) {
             return None;
         }
-        let mut next = self.next.lock().expect(POISON);
         let rank = *next;
         let candidate = *self.candidates.get(rank)?;
         *next += 1;
-        let admitted = self.admit(candidate);
-        drop(next);
-        let done = match admitted {
-            Ok(Admitted::Yes(key, length)) => self.bring_up(&key, length, rank as u64),
-            Ok(Admitted::Skipped) => Ok(Some(Outcome::Skipped)),
+        let done = match self.admit(candidate) {
+            // Before anybody gets the one after it.
             Ok(Admitted::End(why)) => {
                 self.end(why);
-                Ok(None)
+                return None;
+            }
+            Ok(Admitted::Skipped) => return Some(Outcome::Skipped),
+            Ok(Admitted::Yes(key, room)) => {
+                drop(next);
+                self.bring_up(&key, room, rank as u64)
             }
             Err(error) => Err(error),
         };
@@ -299,8 +333,9 @@ impl Work<'_> {
         })
     }
 
-    /// Looks at a candidate, and reserves its bytes.
-    fn admit(&self, candidate: Recent) -> Result<Admitted> {
+    /// Looks at a candidate, and reserves its room; waits for those before it where it depends on them whether
+    /// there is any.
+    fn admit(&self, candidate: Recent) -> Result<Admitted<'_>> {
         let (upper, lower) = (self.tiers.upper(), self.tiers.lower());
         let Some((key, length)) = lower.peek(candidate)? else {
             return Ok(Admitted::Skipped);
@@ -308,19 +343,47 @@ impl Work<'_> {
         if length > self.limit || !upper.fits(length) || upper.contains(&key)? {
             return Ok(Admitted::Skipped);
         }
-        let (entries, bytes) = upper.room();
-        if entries == 0 || bytes < length {
-            return Ok(Admitted::End(WarmUpEnd::MemoryFull));
+        let mut loading = self.loading.lock().expect(POISON);
+        loop {
+            let (entries, bytes) = upper.room();
+            let fits = entries > loading.artifacts
+                && bytes
+                    .checked_sub(loading.bytes)
+                    .is_some_and(|room| room >= length);
+            let sum = loading.warm.saturating_add(loading.bytes);
+            if fits && sum.saturating_add(length) <= self.limit {
+                loading.artifacts += 1;
+                loading.bytes += length;
+                let room = Reserved {
+                    work: self,
+                    length,
+                    used: 0,
+                };
+                return Ok(Admitted::Yes(key, room));
+            }
+            if loading.artifacts == 0 {
+                let why = if fits {
+                    WarmUpEnd::Limit
+                } else {
+                    WarmUpEnd::MemoryFull
+                };
+                return Ok(Admitted::End(why));
+            }
+            if self.stop.load(Relaxed) {
+                return Ok(Admitted::Skipped);
+            }
+            loading = self.landed.wait(loading).expect(POISON);
         }
-        let reserve = |taken: u64| taken.checked_add(length).filter(|sum| *sum <= self.limit);
-        if self.taken.fetch_update(Relaxed, Relaxed, reserve).is_err() {
-            return Ok(Admitted::End(WarmUpEnd::Limit));
-        }
-        Ok(Admitted::Yes(key, length))
     }
 
     /// Loads what was admitted; `None` if that ended it.
-    fn bring_up(&self, key: &Fingerprint, length: u64, rank: u64) -> Result<Option<Outcome>> {
+    fn bring_up(
+        &self,
+        key: &Fingerprint,
+        mut room: Reserved<'_>,
+        rank: u64,
+    ) -> Result<Option<Outcome>> {
+        let length = room.length;
         let mut is_damaged = false;
         let load = |lower: &DiskStore| {
             Ok(match lower.load_quietly(key)? {
@@ -339,17 +402,18 @@ impl Work<'_> {
             let bytes = entry.artifact.len() as u64;
             (memory.add_aged(key, entry, place), bytes)
         });
-        let (outcome, used) = match placed {
-            Ok(Some((Added::Done, bytes))) => (Ok(Some(Outcome::Warm(bytes))), bytes),
+        match placed {
+            Ok(Some((Added::Done, bytes))) => {
+                room.used = bytes;
+                Ok(Some(Outcome::Warm(bytes)))
+            }
             Ok(Some((Added::Full, _))) => {
                 self.end(WarmUpEnd::MemoryFull);
-                (Ok(None), 0)
+                Ok(None)
             }
-            Ok(_) if is_damaged => (Ok(Some(Outcome::Damaged)), 0),
-            Ok(_) => (Ok(Some(Outcome::Skipped)), 0),
-            Err(e) => (Err(e), 0),
-        };
-        self.taken.fetch_sub(length - used, Relaxed);
-        outcome
+            Ok(_) if is_damaged => Ok(Some(Outcome::Damaged)),
+            Ok(_) => Ok(Some(Outcome::Skipped)),
+            Err(e) => Err(e),
+        }
     }
 }

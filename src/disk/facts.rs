@@ -1,5 +1,6 @@
 //! What a pass knows of each key once it has read its envelopes: for rules that slots cannot tell.
 
+use super::counters::Counters;
 use super::inner::{Inner, now};
 use super::slot::{Place, Slot, SlotHash};
 use super::survey::Survey;
@@ -118,7 +119,15 @@ impl Inner {
         let mut facts = Facts::default();
         let mut known = FxHashMap::default();
         for slot in slots {
-            let Some((_, envelope, true)) = self.envelope(slot.place)? else {
+            let found = match self.envelope(slot.place) {
+                // In a pack that another member of the group keeps for itself.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    Counters::add(&self.counters.maintenance_errors, 1);
+                    continue;
+                }
+                found => found?,
+            };
+            let Some((_, envelope, true)) = found else {
                 continue;
             };
             if index.hash(envelope.key.as_bytes()) != slot.hash {

@@ -11,7 +11,7 @@ use super::object;
 use super::pack::{Files, Pack, list, random_bytes};
 use super::slot::{Allocated, Place, Slot, SlotHash, SlotKind};
 use super::table::HeapTable;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::sys::Meta;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
@@ -98,14 +98,14 @@ pub(super) fn build(files: &Files, shared: Option<Index>) -> io::Result<Index> {
     let mut new = Builder::new(seed ^ key_id.salt())?;
     let mut ended = Ended::default();
     for (number, _) in &packs {
-        if let Some(pack) = Pack::open(files, *number)? {
+        if let Some(pack) = open(files, *number)? {
             pack.walk(&files.check, |_, envelope, life| {
                 ended.note(key_id, &envelope, life);
             })?;
         }
     }
     for (number, _) in packs {
-        let Some(pack) = Pack::open(files, number)? else {
+        let Some(pack) = open(files, number)? else {
             continue;
         };
         new.disk_bytes = new.disk_bytes.saturating_add(pack.len()?);
@@ -128,6 +128,14 @@ pub(super) fn build(files: &Files, shared: Option<Index>) -> io::Result<Index> {
         again: AtomicBool::new(false),
     };
     Ok(new.finish(private, key_id))
+}
+
+/// A pack, unless its owner keeps it for itself: the rest is served.
+fn open(files: &Files, number: PackNumber) -> io::Result<Option<Arc<Pack>>> {
+    match Pack::open(files, number) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        opened => opened,
+    }
 }
 
 /// The slot of a binding, as far as an index that is being rebuilt has one: it tells its uses.

@@ -25,6 +25,7 @@ use crate::sys::RawFile;
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::time::{Duration, Instant};
 
 /// Keys unbound under one hold of the lock.
@@ -32,20 +33,21 @@ const BATCH: usize = 256;
 /// How long to wait before looking whether another process has finished to evict.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What went, or would go, and who is told.
-struct Log<'a> {
+/// What went, or would go.
+#[derive(Default)]
+struct Log {
     report: PruneReport,
     /// The oldest last use of what went by each rule.
     oldest: BTreeMap<PruneReason, u64>,
-    each: &'a mut dyn FnMut(&Fingerprint, PruneReason),
+    keys: Vec<(Fingerprint, PruneReason)>,
 }
 
-impl Log<'_> {
+impl Log {
     fn add(&mut self, fact: &Fact, reason: PruneReason) {
         self.report.add(reason, fact.length);
         let last = self.oldest.entry(reason).or_insert(u64::MAX);
         *last = fact.last_use.min(*last);
-        (self.each)(&fact.key, reason);
+        self.keys.push((fact.key, reason));
     }
 
     /// Reports what went.
@@ -126,11 +128,11 @@ impl DiskStore {
         self.prune_with(rules, |_, _| {})
     }
 
-    /// Like [`prune`](Self::prune); tells which entries go, or would go, and why.
+    /// Like [`prune`](Self::prune); tells afterwards which entries went, or would go, and why.
     ///
     /// # Errors
     ///
-    /// Those of [`prune`](Self::prune); what was told of before has gone.
+    /// Those of [`prune`](Self::prune); what was told of has gone.
     ///
     /// ```
     /// # use keepwarm::{DiskStore, Fingerprint, Prune, StoreExt};
@@ -180,26 +182,26 @@ impl Inner {
         rules: &Prune,
         each: &mut dyn FnMut(&Fingerprint, PruneReason),
     ) -> Result<PruneReport> {
-        let mut log = Log {
-            report: PruneReport {
-                dry_run: rules.dry_run,
-                disk_bytes_before: self.live_index().field(Field::DiskBytes),
-                ..PruneReport::default()
-            },
-            oldest: BTreeMap::new(),
-            each,
-        };
-        if rules.is_empty() {
+        let mut log = Log::default();
+        log.report.dry_run = rules.dry_run;
+        log.report.disk_bytes_before = self.live_index().field(Field::DiskBytes);
+        let done = if rules.is_empty() {
+            Ok(())
         } else if rules.dry_run {
-            self.dry_run(rules, &mut log)?;
+            self.dry_run(rules, &mut log)
         } else {
-            self.prune_now(rules, &mut log)?;
+            self.prune_now(rules, &mut log)
+        };
+        // Foreign code: nothing is held any more.
+        for (key, reason) in mem::take(&mut log.keys) {
+            each(&key, reason);
         }
+        done?;
         Ok(log.finish(self.index().field(Field::DiskBytes)))
     }
 
     /// Tells what would go; a look without the lock, and for who may not write too.
-    fn dry_run(&self, rules: &Prune, log: &mut Log<'_>) -> Result<()> {
+    fn dry_run(&self, rules: &Prune, log: &mut Log) -> Result<()> {
         let io = |e| self.error("look at what would be pruned", e);
         // Without them some uses of the last second are not seen.
         self.write_touches().ok();
@@ -211,7 +213,7 @@ impl Inner {
         Ok(())
     }
 
-    fn prune_now(&self, rules: &Prune, log: &mut Log<'_>) -> Result<()> {
+    fn prune_now(&self, rules: &Prune, log: &mut Log) -> Result<()> {
         let io = |e| self.error("prune a directory", e);
         let _right = self.right_to_prune("prune entries of")?;
         for _ in 0..PASSES {
@@ -301,7 +303,7 @@ impl Inner {
     }
 
     /// Unbinds the chosen keys, those used longest ago first.
-    fn unbind_chosen(&self, facts: &Facts, choice: &Choice, log: &mut Log<'_>) -> Result<()> {
+    fn unbind_chosen(&self, facts: &Facts, choice: &Choice, log: &mut Log) -> Result<()> {
         let io = |e| self.error("prune an entry", e);
         let mut order: Vec<(&Fact, PruneReason)> = chosen(facts, choice).collect();
         order.sort_unstable_by_key(|(fact, _)| (fact.last_use, fact.hash.0));

@@ -12,6 +12,8 @@ use std::time::Duration;
 /// Cells of a bucket: one cache line.
 const WAYS: usize = 8;
 const BUCKETS_LOG2: u32 = 12;
+/// The numbers of intervals begin anew after so many.
+const ROUND: u32 = 1 << 16;
 /// So many noted keys are written before the interval is over.
 const EARLY: usize = 4096;
 /// More keys than this are not noted while nobody writes them.
@@ -121,7 +123,12 @@ impl Touches {
     /// What was noted; with `next`, a new interval begins.
     pub(super) fn take(&self, next: bool) -> Vec<Fingerprint> {
         // Before the batch is taken: what is hit from now on is noted anew.
-        if next {
+        if next && (self.epoch.fetch_add(1, Ordering::Relaxed).wrapping_add(1)) % ROUND == 0 {
+            // What has a number from the last round was not noted in this one.
+            let _noting = self.lock();
+            for cell in &self.cells {
+                cell.store(0, Ordering::Relaxed);
+            }
             self.epoch.fetch_add(1, Ordering::Relaxed);
         }
         let mut batch = std::mem::take(&mut *self.lock());
@@ -158,6 +165,16 @@ mod tests {
 
     fn key(n: u8) -> (Fingerprint, u64) {
         (Fingerprint::from_bytes([n; 32]), u64::from(n) << 40)
+    }
+
+    #[test]
+    fn a_key_that_was_noted_as_many_intervals_ago_as_there_are_numbers_is_noted_again() {
+        let touches = Touches::new(Duration::from_secs(60));
+        let (a, fold_a) = key(1);
+        for round in [ROUND - 1, ROUND, ROUND + 1, 1] {
+            assert_eq!(touches.note(&a, fold_a, || false), Noted::First, "{round}");
+            (0..round).for_each(|_| drop(touches.take(true)));
+        }
     }
 
     #[test]
