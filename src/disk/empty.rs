@@ -266,7 +266,11 @@ impl Inner {
         if slot != copy.slot {
             index.write(copy.at, &slot)?;
         }
-        original.pack.mark_gone(original.slot.place.offset())?;
+        match original.pack.mark_gone(original.slot.place.offset()) {
+            // Its owner keeps it for itself: it stays, beside its copy.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            marked => marked?,
+        }
         self.pending.lock().expect(POISON).add_pack(&original.pack);
         index.vacate(original.at, &original.slot, false)
     }

@@ -70,10 +70,14 @@ impl Inner {
         let mut all = true;
         for (pack, _) in list(&self.files).map_err(io)? {
             match self.pack(pack) {
-                Ok(Some(pack)) => self.sync_pack(&pack).inspect_err(|_| {
-                    // Of a failed sync the kernel speaks once.
-                    self.pending.lock().expect(POISON).failed += u64::from(!in_flush);
-                })?,
+                Ok(Some(pack)) => {
+                    self.sync_pack(&pack).inspect_err(|_| {
+                        // Of a failed sync the kernel speaks once.
+                        self.pending.lock().expect(POISON).failed += u64::from(!in_flush);
+                    })?;
+                    // Marks of others in it may be lost, and could not be written again.
+                    all &= !(pack.has_failed() && pack.is_read_only());
+                }
                 Ok(None) => {}
                 // Of another member of the group, who keeps it for itself, and has yet to sync it.
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => all = false,

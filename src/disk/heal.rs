@@ -106,6 +106,8 @@ impl Inner {
     pub(super) fn drop_binding(&self, index: &Index, binding: &Binding) -> io::Result<()> {
         let others = self.bindings(index, &binding.envelope.key)?.live;
         let unbinds = others.iter().all(|other| other.at == binding.at);
+        // Who removes the key next and finds nothing has to know.
+        index.note_end()?;
         binding.pack.mark_gone(binding.slot.place.offset())?;
         let place = binding.slot.place;
         binding.pack.verified.forget(place.offset());

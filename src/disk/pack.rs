@@ -175,10 +175,15 @@ impl Pack {
         }
         let file = upgrade.fs.open(&upgrade.path, Access::Write)?;
         if !file.meta()?.same_file(&self.file.meta()?) {
-            // Another one has its name: there is no way to this one.
-            return Err(io::ErrorKind::PermissionDenied.into());
+            return Err(io::ErrorKind::NotFound.into());
         }
         Ok(&**upgrade.file.get_or_init(|| file))
+    }
+
+    /// Whether nothing was ever written to it by this handle, which could not.
+    pub(super) fn is_read_only(&self) -> bool {
+        let upgrade = self.upgrade.as_ref();
+        upgrade.is_some_and(|upgrade| upgrade.file.get().is_none())
     }
 
     /// Its length now, in bytes.
@@ -336,21 +341,29 @@ impl Pack {
         Ok(true)
     }
 
+    fn mark(&self, life: [u8; 8], offset: u64) -> io::Result<()> {
+        match self.writable() {
+            // A file without a name: nobody will read the mark.
+            Err(e) if is_absent(&e) => Ok(()),
+            file => file?.write_at(&life, offset + LIFE_WORD),
+        }
+    }
+
     /// Marks the binding at `offset` dead, and with it copies and whatever is older. The caller has just decoded
     /// the envelope there, and has told the index, see [`Index::note_end`](super::index::Index::note_end).
     pub(super) fn mark_dead(&self, offset: u64) -> io::Result<()> {
-        self.writable()?.write_at(&DEAD, offset + LIFE_WORD)
+        self.mark(DEAD, offset)
     }
 
     /// Marks the binding at `offset` as gone from there; copies and what is older stay. The caller has
     /// just decoded the envelope there.
     pub(super) fn mark_gone(&self, offset: u64) -> io::Result<()> {
-        self.writable()?.write_at(&GONE, offset + LIFE_WORD)
+        self.mark(GONE, offset)
     }
 
     /// Marks the binding at `offset` live: the index knows it. The caller appended it.
     pub(super) fn mark_live(&self, offset: u64) -> io::Result<()> {
-        self.writable()?.write_at(&LIVE, offset + LIFE_WORD)
+        self.mark(LIVE, offset)
     }
 
     /// Makes what was written durable; tells how far. Once that failed it fails for ever: what is in the
@@ -382,6 +395,11 @@ impl Pack {
         if !self.has_failed() {
             return Ok(());
         }
+        let file = match self.writable() {
+            // No mark in it is ours, or nobody will read it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied || is_absent(&e) => return Ok(()),
+            file => file?,
+        };
         let (mut dead, mut gone) = (Vec::new(), Vec::new());
         self.walk_or_hints(check, |offset, _, life| match life {
             LifeWord::Dead => dead.push(offset),
@@ -392,7 +410,7 @@ impl Pack {
             .try_for_each(|offset| self.mark_dead(offset))?;
         gone.into_iter()
             .try_for_each(|offset| self.mark_gone(offset))?;
-        self.writable()?.sync()
+        file.sync()
     }
 
     /// Whether the payload of the envelope at `offset` has the digest; nothing is allocated.

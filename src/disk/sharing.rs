@@ -82,27 +82,22 @@ pub(super) fn create_root(path: &Path, sharing: Sharing) -> Result<PathBuf> {
     }
     if sharing == Sharing::Group {
         if let Some(new) = create_shared_root(path, &mut builder).map_err(io)? {
-            sync_parents(&new, new_parents).map_err(io)?;
+            sync_parents(&new, new_parents);
             return Ok(new);
         }
     }
     builder.create(path).map_err(io)?;
     let root = path.canonicalize().map_err(io)?;
-    sync_parents(&root, new_parents).map_err(io)?;
+    sync_parents(&root, new_parents);
     Ok(root)
 }
 
-/// Makes the names of a new root's parents durable, of which so many are new. Its own name is for the first flush.
-fn sync_parents(root: &Path, new: usize) -> io::Result<()> {
-    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+/// Makes the names of a new root's parents durable, of which so many are new. Best effort: a journal that commits in
+/// order does that with the root's own name, which is for the first flush.
+fn sync_parents(root: &Path, new: usize) {
     for dir in root.ancestors().skip(2).take(new) {
-        match RealFs::new(Trust::Anyone).sync_dir(dir) {
-            // Where names may be made but not read, or folders cannot be synced, there is no way to do it.
-            Err(e) if matches!(e.kind(), PermissionDenied | InvalidInput | Unsupported) => {}
-            synced => synced?,
-        }
+        RealFs::new(Trust::Anyone).sync_dir(dir).ok();
     }
-    Ok(())
 }
 
 /// Creates a root that a group shares; `None` if something is there.

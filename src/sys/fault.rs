@@ -22,6 +22,8 @@ pub(crate) enum Call {
     Rename = 64,
     Lock = 128,
     Map = 256,
+    /// The opening for writing of a file that is there; an `Open` as well.
+    OpenToWrite = 512,
 }
 
 /// Any call.
@@ -97,13 +99,13 @@ impl Plan {
     }
 
     fn step(&self, call: Call) -> io::Result<()> {
-        self.state().step(call)
+        self.state().step(call as u32)
     }
 
     /// How many bytes of `len` are read.
     fn read(&self, len: usize) -> io::Result<usize> {
         let mut state = self.state();
-        state.step(Call::Read)?;
+        state.step(Call::Read as u32)?;
         Ok(state.part(len))
     }
 
@@ -115,7 +117,7 @@ impl Plan {
         }
         let is_short = state.fault.is_some_and(|fault| fault.short);
         let part = whole_words(len.div_ceil(2), len, offset);
-        match state.step(Call::Write) {
+        match state.step(Call::Write as u32) {
             Err(_) if is_short && part < len => {
                 state.torn = true;
                 Ok(part)
@@ -128,11 +130,11 @@ impl Plan {
 }
 
 impl State {
-    fn step(&mut self, call: Call) -> io::Result<()> {
+    fn step(&mut self, kinds: u32) -> io::Result<()> {
         let Some(fault) = self.fault else {
             return Ok(());
         };
-        if fault.calls & call as u32 == 0 {
+        if fault.calls & kinds == 0 {
             return Ok(());
         }
         self.calls += 1;
@@ -247,7 +249,12 @@ impl FaultFs {
 
 impl FileSystem for FaultFs {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn RawFile>> {
-        self.plan.step(Call::Open)?;
+        let to_write = if access == Access::Write {
+            Call::OpenToWrite as u32
+        } else {
+            0
+        };
+        self.plan.state().step(Call::Open as u32 | to_write)?;
         self.inner.open(path, access).map(|file| self.wrap(file))
     }
     fn open_dir(&self, path: &Path) -> io::Result<Arc<dyn RawFile>> {

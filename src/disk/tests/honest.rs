@@ -449,3 +449,44 @@ fn an_index_whose_header_cannot_be_read_is_not_taken_for_one_without_marks() {
     assert!(plan.stop() > 0);
     assert_eq!(index.newest_end(hash).unwrap(), ended);
 }
+
+/// A member of a group may keep its packs for itself. What is in them is relied on all the same.
+#[test]
+fn one_failed_sync_of_a_pack_that_may_not_be_written_to_fails_one_flush() {
+    let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+    let root = dir.path().canonicalize().unwrap();
+    let other = faulty(&root, &plan);
+    put(&other, &ONE, &[7; 100]);
+    let denied = Arc::new(Plan::default());
+    let fs = FaultFs::new(&denied, Arc::new(FaultFs::real(&plan)));
+    let store = DiskStore::builder()
+        .open_with(root.clone(), Arc::new(fs))
+        .unwrap();
+    denied.start(Fault {
+        errno: 13,
+        calls: Call::OpenToWrite as u32,
+        ..EVERY_SYNC
+    });
+    put(&store, &ONE, &[7; 100]);
+    put(&store, &TWO, &[8; 100]);
+    plan.start(Fault {
+        when: When::Once(1),
+        ..EVERY_SYNC
+    });
+    // Written elsewhere, or the next one does it.
+    let _ = store.flush();
+    assert_eq!(plan.stop(), 1);
+    store.flush().unwrap();
+    put(&store, &TWO, &[9; 100]);
+    store.flush().unwrap();
+    assert!(has(&store, &ONE) && has(&other, &ONE) && has(&other, &TWO));
+    let pack = |store: &DiskStore| {
+        let live = store.inner.bindings(&store.inner.index(), &ONE).unwrap();
+        live.live.into_iter().map(|b| b.pack).collect::<Vec<_>>()
+    };
+    assert!(pack(&store).iter().any(|pack| pack.is_read_only()));
+    assert!(denied.stop() > 1);
+    assert!(store.remove(&ONE).unwrap());
+    store.flush().unwrap();
+    assert!(!has(&other, &ONE));
+}

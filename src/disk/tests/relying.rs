@@ -434,3 +434,24 @@ fn an_object_that_went_and_came_back_before_it_was_bound_is_covered_by_the_flush
         assert!(has(&after, &TWO), "{how:?}");
     }
 }
+
+/// Its content was gone, and who found that was killed before it had made durable what it did about it.
+#[test]
+fn what_somebody_else_found_torn_is_gone_durably_once_it_is_removed_and_flushed() {
+    let dir = begin();
+    let bytes = vec![7; 400_000];
+    let (a, b) = (open(&dir.root, &dir.fs), open(&dir.root, &dir.fs));
+    put(&a, &ONE, &bytes);
+    assert!(a.remove(&TWO).is_ok());
+    a.flush().unwrap();
+    let fs: &dyn FileSystem = &dir.fs;
+    let object = Layout::new(dir.root.clone()).object(&Digest::of(&bytes));
+    fs.remove_file(&object).unwrap();
+    assert!(!has(&b, &ONE), "it forgets what is gone");
+    let c = open(&dir.root, &dir.fs);
+    assert!(!c.remove(&ONE).unwrap());
+    c.flush().unwrap();
+    let (_new, after) = after_cut(&dir, Cut::Nothing);
+    put(&after, &THREE, &bytes);
+    assert!(!has(&after, &ONE));
+}
