@@ -617,3 +617,34 @@ fn a_rebuild_on_request_keeps_everything_and_forgets_what_is_gone() {
     }
     expect(&verify(&other, false), &[]);
 }
+
+/// What was put under a small budget is a file of its own, and the same bytes may be in a pack as well.
+#[test]
+fn a_damaged_object_costs_nothing_that_has_the_same_bytes_inline() {
+    for repair in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let large = open(dir.path());
+        let small = DiskStore::builder()
+            .byte_budget(1 << 20)
+            .open(dir.path())
+            .unwrap();
+        let content = || bytes(1, 100_000);
+        put(&large, 1, content());
+        put(&small, 2, content());
+        put(&large, 3, content());
+        let objects = files_in(dir.path(), "objects");
+        assert_eq!(objects.len(), 1, "one of them is an object");
+        let mut damaged = fs::read(&objects[0]).unwrap();
+        damaged[50_000] ^= 1;
+        fs::remove_file(&objects[0]).unwrap();
+        fs::write(&objects[0], damaged).unwrap();
+        if repair {
+            let report = large.verification().repair(true).run().unwrap();
+            assert_eq!(report.count(Fault::Damaged), 1, "{report:?}");
+        }
+        assert_eq!(get(&large, 2), None);
+        assert_eq!(get(&large, 1), Some(content()), "{repair}");
+        assert_eq!(get(&large, 3), Some(content()), "{repair}");
+        assert!(large.verification().run().unwrap().is_sound());
+    }
+}

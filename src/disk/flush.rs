@@ -5,7 +5,7 @@
 //! repeated: what was in the file is written anew elsewhere, or taken back.
 
 use super::counters::Counters;
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Kind};
 use super::header::{Field, REBUILDING};
 use super::index::Index;
 use super::inner::{Inner, Locked};
@@ -255,7 +255,7 @@ impl Inner {
         }
         let is_lost = |slot: &Slot| match slot.kind {
             SlotKind::Key => slot.content == tag,
-            SlotKind::Content => slot.hash.tag(SlotKind::Content) == tag,
+            SlotKind::Content => slot.content == 1 && slot.hash.tag(SlotKind::Content) == tag,
         };
         self.take_back(locked, Some(digest), is_lost)?;
         Ok(true)
@@ -294,7 +294,8 @@ impl Inner {
     /// Un-publishes whatever `is_lost` says of: its keys are misses from now on. Older bindings of
     /// these keys go as well, for nobody may see an older value after a newer one.
     ///
-    /// With a digest, only what has that one: a slot tells no more than a part of it.
+    /// With the digest of an object, only what is bound to that: a slot tells no more than a part of it, and the
+    /// same bytes may also be stored inline.
     fn take_back(
         &self,
         locked: &Locked<'_>,
@@ -317,7 +318,12 @@ impl Inner {
             .map_err(io)?;
         for (at, slot) in lost {
             let found = self.envelope(slot.place).map_err(io)?;
-            let is_other = |other: &Envelope| digest.is_some_and(|d| *d != other.digest);
+            let is_object = slot.kind == SlotKind::Content;
+            let is_other = |other: &Envelope| {
+                digest.is_some_and(|digest| {
+                    *digest != other.digest || !(is_object || other.kind == Kind::Object)
+                })
+            };
             let is_other = found.as_ref().is_some_and(|(_, e, _)| is_other(e));
             if is_other || (found.is_none() && self.is_theirs(slot.place.pack())) {
                 continue;

@@ -62,7 +62,13 @@ impl Inner {
     fn drop_content(&self, index: &Index, binding: &Binding) -> io::Result<()> {
         let Envelope { kind, digest, .. } = binding.envelope;
         if let Some(content) = self.content(index, &digest)? {
-            if kind != Kind::Inline || content.slot.place == binding.slot.place {
+            let is_its = match kind {
+                Kind::Inline => content.slot.place == binding.slot.place,
+                // The same bytes may also be stored inline, and whole.
+                Kind::Object => content.slot.content == 1,
+                Kind::Shared | Kind::Namespace => true,
+            };
+            if is_its {
                 content.pack.verified.forget(content.slot.place.offset());
                 index.vacate(content.at, &content.slot, false)?;
                 if content.slot.content == 1 {

@@ -18,6 +18,7 @@ use super::inner::Inner;
 use super::layout::Layout;
 use super::pack::{Files, is_absent};
 use super::put::into_io;
+use super::right::make_way;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 use crate::sync::Arc;
@@ -122,9 +123,9 @@ impl<'a> LeaseRequest<'a> {
                 }
                 open()
             }
-            Err(e) if is_absent(&e) => {
-                // What is no file makes way.
-                files.fs.remove_tree(&self.path)?;
+            Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => {
+                // What is no file makes way, and what a member of the group left without its mode.
+                make_way(files, &self.path)?;
                 open()
             }
             file => file,

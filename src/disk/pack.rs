@@ -90,7 +90,7 @@ impl Pack {
                 upgrade = Some(Upgrade {
                     fs: Arc::clone(&files.fs),
                     path: path.clone(),
-                    file: OnceLock::new(),
+                    file: OnceLock::default(),
                 });
                 files.fs.open(&path, Access::Read)
             }

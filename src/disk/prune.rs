@@ -173,8 +173,8 @@ impl Prune {
     /// Entries that were not used since the mark go. A put is a use.
     ///
     /// What other processes used counts once they wrote it down: about a second later, what their
-    /// memory served up to a minute later, or at their flush, [`Cache::mark`](crate::Cache::mark)
-    /// or end.
+    /// memory served up to a minute later, or at their [`Cache::mark`](crate::Cache::mark) or end;
+    /// of many keys some count as used up to a minute before they were.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

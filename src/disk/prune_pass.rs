@@ -318,13 +318,17 @@ impl Inner {
             };
             let mut done = Ok(());
             for (fact, reason) in batch {
-                done = self.unbind_unless_used(&locked.index, fact).map(|unbound| {
-                    if unbound {
-                        gone.push((*fact, *reason));
+                match self.unbind_unless_used(&locked.index, fact) {
+                    Ok(true) => gone.push((*fact, *reason)),
+                    Ok(false) => {}
+                    // In a pack that another member of the group keeps for itself.
+                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                        Counters::add(&self.counters.maintenance_errors, 1);
                     }
-                });
-                if done.is_err() {
-                    break;
+                    Err(e) => {
+                        done = Err(e);
+                        break;
+                    }
                 }
             }
             let bytes = gone

@@ -107,8 +107,10 @@ impl Recency {
         uses
     }
 
-    /// Ends that; what is `left` could not be written, and newer uses of the same keys stay.
-    fn end_writing(&self, left: &[(SlotHash, Use)]) {
+    /// Ends that; what is `left` could not be written, and newer uses of the same keys stay. Tells how many
+    /// found no room.
+    fn end_writing(&self, left: &[(SlotHash, Use)]) -> u64 {
+        let mut lost = 0;
         let mut uses = self.uses.lock().expect(POISON);
         uses.writing = ByHash::default();
         for (hash, used) in left {
@@ -118,12 +120,13 @@ impl Recency {
                     let newer = newer.get_mut();
                     newer.count = newer.count.saturating_add(used.count);
                 }
-                Entry::Vacant(_) if is_full => {}
+                Entry::Vacant(_) if is_full => lost += 1,
                 Entry::Vacant(new) => {
                     new.insert(*used);
                 }
             }
         }
+        lost
     }
 
     /// Whether a key was used after `tick`, as far as that is not written yet.
@@ -201,7 +204,8 @@ impl Inner {
                     .map_err(|e| self.error("write when entries were last used", e))
             });
             if let Err(e) = written {
-                self.recency.end_writing(&uses[i * BATCH..]);
+                let lost = self.recency.end_writing(&uses[i * BATCH..]);
+                Counters::add(&self.counters.lost_uses, lost);
                 return Err(e);
             }
         }

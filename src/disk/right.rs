@@ -3,7 +3,7 @@
 use super::header::Field;
 use super::index::Index;
 use super::inner::Inner;
-use super::pack::is_absent;
+use super::pack::{Files, is_absent};
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 use crate::sys::{Access, RawFile};
@@ -89,7 +89,7 @@ impl Inner {
     }
 
     /// The lock on the file at `path`, until it is dropped; `None` if another process has it. A
-    /// folder that is missing is made, what is no file makes way.
+    /// folder that is missing is made, what is no file, or may not be opened, makes way.
     pub(super) fn lease(&self, path: &Path) -> io::Result<Option<Arc<dyn RawFile>>> {
         let open = || self.files.fs.open(path, Access::Create);
         let file = match open() {
@@ -97,12 +97,21 @@ impl Inner {
                 self.files.fs.create_dir(&self.files.layout.builds())?;
                 open()?
             }
-            Err(e) if is_absent(&e) => {
-                self.files.fs.remove_tree(path)?;
+            // Another member of the group may have died before it had given the file its mode.
+            Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => {
+                make_way(&self.files, path)?;
                 open()?
             }
             file => file?,
         };
         Ok(file.try_lock()?.then_some(file))
+    }
+}
+
+/// Removes what is in the place of a file that is to be made.
+pub(super) fn make_way(files: &Files, path: &Path) -> io::Result<()> {
+    match files.fs.remove_tree(path) {
+        Err(e) if is_absent(&e) => Ok(()),
+        done => done,
     }
 }

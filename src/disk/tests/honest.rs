@@ -490,3 +490,29 @@ fn one_failed_sync_of_a_pack_that_may_not_be_written_to_fails_one_flush() {
     store.flush().unwrap();
     assert!(!has(&other, &ONE));
 }
+
+/// A member of a group may die before it had given the file its mode.
+#[test]
+fn a_lease_that_may_not_be_opened_makes_way() {
+    let (dir, plan) = (tempfile::tempdir().unwrap(), Arc::new(Plan::default()));
+    let store = faulty(&dir.path().canonicalize().unwrap(), &plan);
+    drop(
+        store
+            .inner
+            .eviction_lease()
+            .unwrap()
+            .expect("nobody has it"),
+    );
+    let denied = Fault {
+        when: When::Once(1),
+        errno: 13,
+        calls: Call::Open as u32,
+        short: false,
+    };
+    plan.start(denied);
+    assert!(store.inner.eviction_lease().unwrap().is_some());
+    assert_eq!(plan.stop(), 1);
+    plan.start(denied);
+    assert!(store.request_build(&ONE).unwrap().poll().unwrap().is_some());
+    assert_eq!(plan.stop(), 1);
+}

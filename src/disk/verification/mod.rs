@@ -298,6 +298,7 @@ impl<'a> Walk<'a> {
             let locked = self.settle();
             let index = self.inner.index();
             if index.has_flag(REBUILDING) {
+                self.report.index_changed = true;
                 return Ok(());
             }
             let survey = self.inner.survey(&index).map_err(|e| self.error(e))?;

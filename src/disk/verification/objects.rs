@@ -3,11 +3,13 @@
 use super::{Fault, Walk};
 use crate::digest::Digest;
 use crate::disk::counters::Counters;
-use crate::disk::envelope::KeyId;
+use crate::disk::envelope::{KeyId, Kind};
 use crate::disk::evict::ORPHAN_AGE;
 use crate::disk::header::{Field, REBUILDING};
+use crate::disk::index::Index;
 use crate::disk::inner::Inner;
 use crate::disk::layout::Layout;
+use crate::disk::lookup::Binding;
 use crate::disk::object::{self, Seen};
 use crate::error::Result;
 use crate::sys::Meta;
@@ -81,7 +83,7 @@ impl Walk<'_> {
         let index = self.inner.live_index();
         let users = self
             .inner
-            .users(&index, digest)
+            .users_of_object(&index, digest)
             .map_err(|e| self.error(e))?;
         let repaired = self.repair && self.inner.retire_object(digest, meta)?;
         if users.is_empty() {
@@ -142,6 +144,13 @@ impl Walk<'_> {
 }
 
 impl Inner {
+    /// The bindings of ours to an object; the same bytes may also be stored inline, and whole.
+    fn users_of_object(&self, index: &Index, digest: &Digest) -> io::Result<Vec<Binding>> {
+        let mut users = self.users(index, digest)?;
+        users.retain(|user| user.envelope.kind == Kind::Object);
+        Ok(users)
+    }
+
     /// Unbinds what is bound to a damaged object and unlinks it, if it is still the file that was
     /// seen; tells whether it was.
     fn retire_object(&self, digest: &Digest, seen: &Meta) -> Result<bool> {
@@ -155,10 +164,11 @@ impl Inner {
         crate::events::corrupt(&self.files.layout.object(digest), "content");
         let index = &locked.index;
         index.add(Field::Corrupt, 1).map_err(io)?;
-        for user in self.users(index, digest).map_err(io)? {
+        for user in self.users_of_object(index, digest).map_err(io)? {
             self.drop_binding(index, &user).map_err(io)?;
         }
-        if let Some(content) = self.content(index, digest).map_err(io)? {
+        let content = self.content(index, digest).map_err(io)?;
+        if let Some(content) = content.filter(|content| content.slot.content == 1) {
             index.vacate(content.at, &content.slot, false).map_err(io)?;
             let freed = content.slot.allocated.bytes();
             index.subtract(Field::DiskBytes, freed).map_err(io)?;
