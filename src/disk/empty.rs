@@ -268,7 +268,10 @@ impl Inner {
         }
         match original.pack.mark_gone(original.slot.place.offset()) {
             // Its owner keeps it for itself: it stays, beside its copy.
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Counters::add(&self.counters.maintenance_errors, 1);
+                return Ok(());
+            }
             marked => marked?,
         }
         self.pending.lock().expect(POISON).add_pack(&original.pack);

@@ -17,6 +17,7 @@ use super::slot::{Slot, SlotKind};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, Ordering};
+use crate::sys::Meta;
 use rustc_hash::FxHashSet;
 use std::io;
 use std::mem;
@@ -183,7 +184,7 @@ impl Inner {
         let io = |e| Error::io("sync an artifact", &path, e);
         let mut failure = Error::new(ErrorKind::WriteFailed, action).with_path(&path);
         for _ in 0..TRIES {
-            let mut is_damaged = false;
+            let (mut is_damaged, mut torn) = (false, None);
             let synced = if suspect.contains(digest) {
                 Err(io::Error::other("an earlier sync failed"))
             } else {
@@ -200,6 +201,10 @@ impl Inner {
                         return Ok(());
                     }
                     is_damaged = true;
+                    torn = match object::examine(&self.files, digest, |_| true) {
+                        Ok(Seen::Damaged(meta)) => Some(meta),
+                        _ => None,
+                    };
                     failure = Error::io(action, &path, e);
                 }
             }
@@ -219,7 +224,7 @@ impl Inner {
             if !is_damaged && !self.is_bound(&locked.index, digest)? {
                 return Ok(());
             }
-            let is_unbound = self.take_back_object(&locked, digest, is_damaged)?;
+            let is_unbound = self.take_back_object(&locked, digest, (is_damaged, torn))?;
             // If it stays it is swept, and is what it was.
             if is_unbound && object::unlink(&self.files, digest).is_ok() {
                 suspect.remove(digest);
@@ -230,12 +235,13 @@ impl Inner {
     }
 
     /// Un-publishes an object that is gone, or that could neither be synced nor written anew; `false` if it
-    /// stays, for a flush may have promised it to others.
+    /// stays, for a flush may have promised it to others. `torn` was seen not to be the object: such a file is
+    /// of no use to anybody.
     fn take_back_object(
         &self,
         locked: &Locked<'_>,
         digest: &Digest,
-        is_there: bool,
+        (is_there, torn): (bool, Option<Meta>),
     ) -> Result<bool> {
         let io = |e| self.error("take back what could not be synced", e);
         let tag = locked.index.hash(digest.as_bytes()).tag(SlotKind::Content);
@@ -245,9 +251,9 @@ impl Inner {
                 slot.kind == SlotKind::Key && slot.content == tag && unsynced.has(slot.place)
             };
             self.take_back(locked, Some(digest), is_ours)?;
-            // What is read from it is not the object: it is of no use to anybody.
-            let seen = object::examine(&self.files, digest, |_| true).map_err(io)?;
-            if matches!(seen, Seen::Damaged(_)) {
+            let now = self.files.fs.stat(&self.files.layout.object(digest));
+            let now = now.map_err(io)?;
+            if torn.is_some_and(|torn| now.is_unchanged(&torn)) {
                 self.drop_object(&locked.index, digest).map_err(io)?;
             } else if self.is_needed(&locked.index, digest)? {
                 return Ok(false);
@@ -270,7 +276,7 @@ impl Inner {
         Ok(is_theirs || self.is_bound(index, digest)?)
     }
 
-    /// Whether a key is bound to the content.
+    /// Whether a key is bound to the object; the same bytes may also be stored inline.
     fn is_bound(&self, index: &Index, digest: &Digest) -> Result<bool> {
         let io = |e| self.error("look for a content", e);
         let tag = index.hash(digest.as_bytes()).tag(SlotKind::Content);
@@ -284,7 +290,8 @@ impl Inner {
             .map_err(io)?;
         for place in users {
             let found = self.envelope(place).map_err(io)?;
-            if found.is_some_and(|(_, e, live)| live && e.digest == *digest) {
+            let is_user = |e: &Envelope| e.digest == *digest && e.kind == Kind::Object;
+            if found.is_some_and(|(_, e, live)| live && is_user(&e)) {
                 return Ok(true);
             }
         }
@@ -318,12 +325,9 @@ impl Inner {
             .map_err(io)?;
         for (at, slot) in lost {
             let found = self.envelope(slot.place).map_err(io)?;
-            let is_object = slot.kind == SlotKind::Content;
-            let is_other = |other: &Envelope| {
-                digest.is_some_and(|digest| {
-                    *digest != other.digest || !(is_object || other.kind == Kind::Object)
-                })
-            };
+            let is_inline = |e: &Envelope| slot.kind == SlotKind::Key && e.kind != Kind::Object;
+            let is_other =
+                |e: &Envelope| digest.is_some_and(|digest| *digest != e.digest || is_inline(e));
             let is_other = found.as_ref().is_some_and(|(_, e, _)| is_other(e));
             if is_other || (found.is_none() && self.is_theirs(slot.place.pack())) {
                 continue;

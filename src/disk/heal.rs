@@ -8,7 +8,6 @@ use super::index::Index;
 use super::inner::Inner;
 use super::lookup::{Binding, Content};
 use super::object;
-use super::slot::SlotKind;
 use crate::digest::Digest;
 use crate::events;
 use crate::fingerprint::Fingerprint;
@@ -84,28 +83,10 @@ impl Inner {
 
     /// Ends whatever is bound to an object that is damaged; older bindings stay.
     pub(super) fn drop_object(&self, index: &Index, digest: &Digest) -> io::Result<()> {
-        let tag = index.hash(digest.as_bytes()).tag(SlotKind::Content);
-        let mut users = Vec::new();
-        index.for_each(|at, slot| {
-            if slot.kind == SlotKind::Key && slot.content == tag {
-                users.push((at, slot));
-            }
-        })?;
-        for (at, slot) in users {
-            let Some((pack, envelope, true)) = self.envelope(slot.place)? else {
-                continue;
-            };
-            if envelope.digest == *digest && envelope.kind == Kind::Object {
-                let binding = Binding {
-                    at,
-                    slot,
-                    envelope,
-                    pack,
-                };
-                self.drop_binding(index, &binding)?;
-            }
-        }
-        Ok(())
+        let users = self.users_of_object(index, digest)?;
+        users
+            .iter()
+            .try_for_each(|user| self.drop_binding(index, user))
     }
 
     /// Ends one binding whose content is lost, or that is one copy too many; older ones of its key stay.

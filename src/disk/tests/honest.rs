@@ -516,3 +516,25 @@ fn a_lease_that_may_not_be_opened_makes_way() {
     assert!(store.request_build(&ONE).unwrap().poll().unwrap().is_some());
     assert_eq!(plan.stop(), 1);
 }
+
+#[test]
+fn an_object_that_nobody_is_bound_to_any_more_fails_no_flush_though_its_bytes_are_stored_inline() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let open = |bytes| {
+        let fs = Arc::new(crate::sys::real::RealFs::UNCHECKED);
+        let builder = DiskStore::builder().byte_budget(bytes);
+        builder.open_with(root.clone(), fs).unwrap()
+    };
+    // What is stored inline depends on the budget.
+    let (large, small) = (open(1 << 30), open(1 << 20));
+    let bytes = vec![7; 100_000];
+    put(&large, &ONE, &bytes);
+    put(&small, &TWO, &bytes);
+    let path = Layout::new(root.clone()).object(&Digest::of(&bytes));
+    assert!(path.exists());
+    assert!(small.remove(&TWO).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    small.flush().unwrap();
+    assert!(has(&large, &ONE));
+}

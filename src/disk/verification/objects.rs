@@ -145,7 +145,11 @@ impl Walk<'_> {
 
 impl Inner {
     /// The bindings of ours to an object; the same bytes may also be stored inline, and whole.
-    fn users_of_object(&self, index: &Index, digest: &Digest) -> io::Result<Vec<Binding>> {
+    pub(in crate::disk) fn users_of_object(
+        &self,
+        index: &Index,
+        digest: &Digest,
+    ) -> io::Result<Vec<Binding>> {
         let mut users = self.users(index, digest)?;
         users.retain(|user| user.envelope.kind == Kind::Object);
         Ok(users)
@@ -164,9 +168,7 @@ impl Inner {
         crate::events::corrupt(&self.files.layout.object(digest), "content");
         let index = &locked.index;
         index.add(Field::Corrupt, 1).map_err(io)?;
-        for user in self.users_of_object(index, digest).map_err(io)? {
-            self.drop_binding(index, &user).map_err(io)?;
-        }
+        self.drop_object(index, digest).map_err(io)?;
         let content = self.content(index, digest).map_err(io)?;
         if let Some(content) = content.filter(|content| content.slot.content == 1) {
             index.vacate(content.at, &content.slot, false).map_err(io)?;
